@@ -1,0 +1,1 @@
+"""Pixels: read, check, split, cache and augment pictures and their masks."""

@@ -1,0 +1,1 @@
+"""A U-net, and how it learns, judges, saves and predicts. No Ray in here."""

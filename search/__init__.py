@@ -1,0 +1,1 @@
+"""What to try, where to run it, and what came of it."""
