@@ -1,0 +1,152 @@
+"""Models and trainings on disk: safetensors for numbers, YAML and JSON for words. Loading never runs code.
+
+A model folder holds `model.safetensors` and `config.yaml`; a training's `last.safetensors` is enough to go on.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data.input_error import InputError
+from data.segmentation_data import LabelMode, Preparation, SegmentationData
+from model.config import TrainConfig
+from model.unet import UNet, build_unet
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model folder says about its weights.
+
+    config: how it was trained. channels: of its pictures. class_names: in the order of its planes. threshold: in
+    0..1, above which a "multilabel" probability counts as found. preparation: what pictures go through first.
+    source and fingerprint: the data it was trained on.
+    """
+
+    config: TrainConfig
+    channels: int
+    class_names: tuple[str, ...]
+    label_mode: LabelMode
+    threshold: float
+    preparation: Preparation
+    source: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, config: TrainConfig, data: SegmentationData, *, threshold: float) -> "ModelCard":
+        """The card of a model that is trained on `data`."""
+        return cls(
+            config=config,
+            channels=data.channels,
+            class_names=data.class_names,
+            label_mode=data.label_mode,
+            threshold=threshold,
+            preparation=data.preparation,
+            source=data.source,
+            fingerprint=data.fingerprint,
+        )
+
+    def build(self) -> UNet:
+        """The network that the card describes, with fresh weights."""
+        return build_unet(
+            self.config, channels=self.channels, classes=len(self.class_names), label_mode=self.label_mode
+        )
+
+
+def save_model(folder: Path, network: UNet, card: ModelCard, scores: Mapping[str, float]) -> None:
+    """Writes a model folder; its scores go along in the weights' header. Each file is replaced as a whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG, yaml.safe_dump(_plain(asdict(card)), sort_keys=False))
+    save_tensors(folder / WEIGHTS, network.state_dict(), {"scores": dict(scores)})
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, ModelCard]:
+    """The network of a model folder, in evaluation mode on the device, and its card.
+
+    Raises InputError where the folder holds no whole model.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"model {str(folder)!r} has no {name}; "
+                f"give a folder with {WEIGHTS} and {CONFIG}, such as runs/NAME/best."
+            )
+    card = read_card(folder / CONFIG)
+    network = card.build()
+    tensors, _ = load_tensors(folder / WEIGHTS)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"model {str(folder)!r}: {WEIGHTS} does not fit its {CONFIG}; take both from one training."
+        ) from error
+    return network.to(device).eval(), card
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card in a `config.yaml`. Raises InputError when something in it is missing or wrong."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        card = ModelCard(
+            config=TrainConfig.from_mapping(entries["config"]),
+            channels=int(entries["channels"]),
+            class_names=tuple(str(name) for name in entries["class_names"]),
+            label_mode=entries["label_mode"],
+            threshold=float(entries["threshold"]),
+            preparation=Preparation(**entries["preparation"]),
+            source=str(entries["source"]),
+            fingerprint=str(entries["fingerprint"]),
+        )
+    except InputError as error:
+        raise InputError(f"{str(path)!r}: {error}") from error
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{str(path)!r} is no model configuration ({error!r}); take it from a finished training."
+        ) from error
+    if card.label_mode not in get_args(LabelMode) or card.channels < 1 or not card.class_names:
+        raise InputError(
+            f"{str(path)!r} has an unknown label_mode, no channels or no classes; take it from a finished training."
+        )
+    return card
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Writes tensors and facts (JSON values) into one safetensors file that is replaced as a whole."""
+    waiting = path.with_name(path.name + ".part")
+    dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    save_file(dense, waiting, metadata={"facts": json.dumps(facts)})
+    waiting.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of a file by `save_tensors`. Raises InputError when it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is damaged ({error}); take another checkpoint.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file that is replaced as a whole."""
+    waiting = path.with_name(path.name + ".part")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """The value with tuples as lists, for YAML."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,24 @@
+"""Draws masks over their picture, for a person to look at."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchvision.utils import draw_segmentation_masks
+
+from data.segmentation_data import UInt8
+
+# Colours that people with any colour vision tell apart (Okabe and Ito 2008), those that stand out on tissue first.
+COLORS = ((86, 180, 233), (240, 228, 66), (0, 158, 115), (230, 159, 0), (204, 121, 167), (0, 114, 178), (213, 94, 0))
+
+
+def class_color(index: int) -> tuple[int, int, int]:
+    """The colour (R, G, B) of the class at this place; there are seven, taken in turn."""
+    return COLORS[index % len(COLORS)]
+
+
+def draw_overlay(image: UInt8, planes: npt.NDArray[np.bool_], opacity: float = 0.55) -> UInt8:
+    """A picture, uint8 (H, W, C), with each plane of (K, H, W) tinted in its class's colour, as RGB (H, W, 3)."""
+    pixels = torch.from_numpy(np.repeat(image, 3 // image.shape[2], axis=2).transpose(2, 0, 1).copy())
+    colors = [class_color(index) for index in range(len(planes))]
+    painted = draw_segmentation_masks(pixels, torch.from_numpy(planes.copy()), alpha=1 - opacity, colors=colors)
+    return painted.permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,252 @@
+"""One training, as a generator of epoch reports: `for report in train(config, data, split): ...`."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from math import ceil, cos, pi
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.augment import ResidentPictures, draw_batch, put_on_device, samples_per_epoch
+from data.command_line import run_command
+from data.input_error import InputError
+from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split
+from model.checkpoint import CONFIG, ModelCard, read_card, save_model
+from model.config import TrainConfig
+from model.device import choose_device, device_name, peak_memory_mb, seeded, uses_bfloat16
+from model.diagnose import TrainingFailure, check_finite
+from model.losses import LOSSES, class_weights
+from model.metrics import PixelCounts, count_pixels, predicted_planes, scores
+from model.progress import EpochReport, Progress, load_progress, save_progress
+from model.tiles import predict_probabilities
+from model.unet import UNet
+
+THRESHOLD = 0.5  # probability above which a multilabel pixel counts as found
+STEPS_BETWEEN_CHECKS = 50  # a loss is fetched from the device at most this often
+WARM_UP = 0.05  # share of the training over which the learning rate rises
+EVALUATED_PIXELS = 2**20  # pixels of pictures that are judged together
+BEST = "best"  # model folder inside a training's folder
+LAST = "last.safetensors"
+
+
+def train(
+    config: TrainConfig,
+    data: SegmentationData,
+    split: Split,
+    *,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+    resume: bool = False,
+) -> Iterator[EpochReport]:
+    """Trains on `split.train` and yields one report an epoch, judged on `split.validation`.
+
+    folder: where the best model (`best/`) and the last state (`last.safetensors`) are kept, both written before the
+    epoch's report is yielded; None keeps nothing. resume: go on after the last epoch in `folder` when there is
+    one; its report is yielded again first. The randomness of an epoch follows from the seed and its number, so a
+    resumed training goes the way of an uninterrupted one.
+
+    Raises TrainingFailure when the loss is not finite or the masks stay empty or full.
+    """
+    device = torch.device(device)
+    bfloat16 = uses_bfloat16(config.precision, device)
+    pictures = put_on_device(data, split.train, device)
+    judged = put_on_device(data, split.validation, device)
+    card = ModelCard.of(config, data, threshold=THRESHOLD)
+    with seeded(config.seed, 0, device):
+        network = card.build()
+    set_pixel_statistics(network, data, split)
+    network.to(device)
+    weights = class_weights(*count_class_pixels(pictures), data.label_mode, config.class_weight)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    progress = Progress()
+    if resume and folder is not None and (folder / LAST).exists():
+        progress = load_progress(folder / LAST, network, optimizer, card)
+        assert progress.report is not None
+        yield progress.report
+
+    while progress.epoch < config.max_epochs:
+        started = time.perf_counter()
+        epoch = progress.epoch + 1
+        with seeded(config.seed, epoch, device):
+            train_loss, samples = train_epoch(
+                network, optimizer, pictures, config, epoch, data.label_mode, weights, bfloat16=bfloat16
+            )
+        trained = time.perf_counter() - started
+        counts = evaluate(network, judged, data.label_mode, threshold=THRESHOLD, bfloat16=bfloat16)
+        watch = progress.watch.after(counts)
+        watch.check(config.collapse_epochs)
+        report = EpochReport(
+            epoch=epoch,
+            train_loss=train_loss,
+            val=scores(counts),
+            class_names=data.class_names,
+            threshold=THRESHOLD,
+            seconds=progress.seconds + time.perf_counter() - started,
+            images_per_second=samples / trained,
+            learning_rate=optimizer.param_groups[0]["lr"],
+            peak_memory_mb=peak_memory_mb(device),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            device=device_name(device),
+        )
+        improved = report.val.dice > progress.best_dice
+        progress = Progress(report=report, watch=watch, best_dice=max(report.val.dice, progress.best_dice))
+        if folder is not None:
+            if improved:
+                save_model(folder / BEST, network, card, {"epoch": epoch, "val_dice": report.val.dice})
+            save_progress(folder / LAST, progress, network, optimizer, card)
+        yield report
+
+
+def train_epoch(
+    network: UNet,
+    optimizer: torch.optim.Optimizer,
+    pictures: ResidentPictures,
+    config: TrainConfig,
+    epoch: int,
+    label_mode: LabelMode,
+    weights: Tensor,
+    *,
+    bfloat16: bool,
+) -> tuple[float, int]:
+    """Trains for one epoch; returns the mean loss and how many samples were seen.
+
+    Losses stay on the device, so that it never waits for the host but at every `STEPS_BETWEEN_CHECKS`th step.
+    """
+    network.train()
+    loss_of = LOSSES[config.loss]
+    device = pictures.images.device
+    generator = np.random.default_rng([config.seed, epoch])
+    batches = draw_order(len(pictures), samples_per_epoch(pictures, config.crop_size), config.batch_size, generator)
+    loss_sum = torch.zeros((), device=device)
+    for step, indices in enumerate(batches, start=1):
+        learning_rate = learning_rate_at(config, (epoch - 1 + (step - 0.5) / len(batches)) / config.max_epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        batch = draw_batch(
+            pictures, indices, crop_size=config.crop_size, strength=config.augmentation, generator=generator
+        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            logits = network(batch.images.contiguous(memory_format=torch.channels_last))
+        loss = loss_of(logits.float(), batch.masks, batch.valid, label_mode, weights)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss_sum += loss.detach()
+        if step % STEPS_BETWEEN_CHECKS == 0 or step == len(batches):
+            check_finite(float(loss_sum), epoch=epoch, step=step, learning_rate=learning_rate)
+    return float(loss_sum) / len(batches), len(batches) * config.batch_size
+
+
+def evaluate(
+    network: UNet, pictures: ResidentPictures, label_mode: LabelMode, *, threshold: float, bfloat16: bool
+) -> PixelCounts:
+    """Pixel counts of the network's masks over whole pictures."""
+    network.eval()
+    together = max(1, EVALUATED_PIXELS // pictures.images[0, 0].numel())
+    total: PixelCounts | None = None
+    for first in range(0, len(pictures), together):
+        images, labels = (part[first : first + together] for part in (pictures.images, pictures.labels))
+        probabilities = predict_probabilities(network, images, label_mode, bfloat16=bfloat16)
+        counts = count_pixels(predicted_planes(probabilities, label_mode, threshold), labels[:, :-1], labels[:, -1:])
+        total = counts if total is None else total + counts
+    assert total is not None, "a split without validation images"
+    return total
+
+
+def draw_order(pictures: int, samples: int, batch_size: int, generator: np.random.Generator) -> list[list[int]]:
+    """Full batches of picture indices for one epoch: each picture as often as any other, give or take one."""
+    steps = ceil(samples / batch_size)
+    rounds = [generator.permutation(pictures) for _ in range(ceil(steps * batch_size / pictures))]
+    order = np.concatenate(rounds)[: steps * batch_size]
+    batches: list[list[int]] = order.reshape(steps, batch_size).tolist()
+    return batches
+
+
+def learning_rate_at(config: TrainConfig, progress: float) -> float:
+    """The learning rate when this share (0..1) of the training is done.
+
+    It rises over the first `WARM_UP` of the training; then it stays ("constant") or falls along half a cosine to
+    zero ("cosine", Loshchilov and Hutter 2017, ICLR, equation 5, without restarts).
+    """
+    if progress < WARM_UP:
+        return config.learning_rate * progress / WARM_UP
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (1 + cos(pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def count_class_pixels(pictures: ResidentPictures) -> tuple[Tensor, Tensor]:
+    """Pixels of each class, (K,), and pixels that count, (), on the device."""
+    valid = pictures.labels[:, -1:]
+    return (pictures.labels[:, :-1] & valid).sum(dim=(0, 2, 3)), valid.sum()
+
+
+def set_pixel_statistics(network: UNet, data: SegmentationData, split: Split) -> None:
+    """Gives the network the mean and deviation of the training pixels that count, channel by channel."""
+    chosen = list(split.train)
+    counted = data.valid[chosen].astype(bool)
+    for channel in range(data.channels):
+        histogram = np.bincount(data.images[chosen, :, :, channel][counted], minlength=256)
+        share = histogram / max(1, histogram.sum())
+        mean = share @ np.arange(256)
+        network.pixel_mean[channel] = mean
+        network.pixel_deviation[channel] = max(1.0, np.sqrt(share @ (np.arange(256) - mean) ** 2))
+
+
+def read_like(given: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
+    """Defaults for the command from the model folder that `--like` names: its config, preparation and data."""
+    sources = {}
+    for folder in given.get("like", ()):
+        card = read_card(Path(folder) / CONFIG)
+        values = asdict(card.config) | asdict(card.preparation) | {"data": card.source}
+        sources[folder] = {name: None if value is None else str(value) for name, value in values.items()}
+    return sources
+
+
+def main(
+    *,
+    data: Annotated[str, "name of a data set, or a folder with images/ and masks/"] = "synthetic",
+    data_root: Annotated[Path | None, "folder in which the named data sets lie"] = None,
+    folder: Annotated[Path, "where the model and the state to go on from are kept"] = Path("runs/training"),
+    resume: Annotated[bool, "go on from the last epoch in the folder"] = False,
+    like: Annotated[Path | None, "model folder whose settings are the defaults"] = None,  # noqa: ARG001
+    device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto",
+    preparation: Preparation,
+    config: TrainConfig,
+) -> int:
+    """Train one U-net without a search; with --like, train one row of a leaderboard again."""
+    from data.readers import load
+    from data.split import split_data
+
+    prepared = load(data, root=data_root, preparation=preparation)
+    split = split_data(prepared, seed=config.seed)
+    chosen = choose_device(device)
+    if (folder / LAST).exists() and not resume:
+        raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")
+    print(f"{data}: {len(split.train)} images to train on, {len(split.validation)} to validate, on {chosen}")
+    best = (-1.0, 0)
+    try:
+        for report in train(config, prepared, split, device=chosen, folder=folder, resume=resume):
+            best = max(best, (report.val.dice, report.epoch))
+            print(
+                f"epoch {report.epoch}/{config.max_epochs}  loss {report.train_loss:.3f}  "
+                f"val_dice {report.val.dice:.4f} (best {best[0]:.4f}, epoch {best[1]})  "
+                f"{report.images_per_second:.0f} images/s  {report.seconds:.0f} s",
+                flush=True,
+            )
+    except TrainingFailure as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    print(f"\nbest model: {folder / BEST}\nnext: python -m model.predict {folder / BEST} PICTURES")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
