@@ -12,18 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from outcome import conclude, describe_machine, parse_arguments, print_table, spread
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from benchmarks.outcome import conclude, describe_machine, parse_arguments, print_table, spread
 from data.augment import draw_batch, put_on_device, samples_per_epoch
 from data.segmentation_data import MULTILABEL, Preparation, SegmentationData, Split
 from model.config import TrainConfig
