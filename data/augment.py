@@ -1,7 +1,6 @@
 """Batches for training: random crops, image and mask warped together, on the device where the pictures lie."""
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +42,8 @@ class Batch:
 def put_on_device(data: SegmentationData, indices: tuple[int, ...], device: torch.device) -> ResidentPictures:
     """Copies the chosen pictures to the device, channels first."""
     chosen = list(indices)
-    images = _tensor(data.images[chosen].transpose(0, 3, 1, 2))
-    labels = _tensor(np.concatenate([data.masks[chosen], data.valid[chosen, None]], axis=1))
+    images = torch.from_numpy(np.ascontiguousarray(data.images[chosen].transpose(0, 3, 1, 2)))
+    labels = torch.from_numpy(np.concatenate([data.masks[chosen], data.valid[chosen, None]], axis=1))
     extents = tuple(_extent(data.valid[index]) for index in chosen)
     return ResidentPictures(images=images.to(device), labels=labels.to(device), extents=extents)
 
@@ -55,11 +54,15 @@ def crop_shape(pictures: ResidentPictures, crop_size: int) -> tuple[int, int]:
     return (min(crop_size, height), min(crop_size, width)) if crop_size else (height, width)
 
 
-def samples_per_epoch(pictures: ResidentPictures, crop_size: int) -> int:
-    """As many samples as cover the pixels of all pictures once, one a picture at least."""
+def samples_per_epoch(pictures: ResidentPictures, crop_size: int, least_pixels: int = 0) -> int:
+    """As many samples as cover the pixels of all pictures once, one a picture at least.
+
+    Small data are covered several times over, until an epoch has `least_pixels`: it is then worth judging.
+    """
     height, width = crop_shape(pictures, crop_size)
     covered = sum(max(1.0, rows * columns / (height * width)) for rows, columns in pictures.extents)
-    return round(covered)
+    passes = math.ceil(least_pixels / (covered * height * width)) or 1
+    return round(covered * passes)
 
 
 def draw_batch(
@@ -156,7 +159,8 @@ def _windows(
         left = min(max(column - wide // 2, 0), full_width - wide)
         images.append(pictures.images[index, :, top : top + tall, left : left + wide])
         labels.append(pictures.labels[index, :, top : top + tall, left : left + wide])
-        shifts.append((column - left - wide / 2, row - top - tall / 2))
+        # The middle of an odd side lies half a pixel behind its whole number.
+        shifts.append((column + width % 2 / 2 - left - wide / 2, row + height % 2 / 2 - top - tall / 2))
     window_half = np.array([wide / 2, tall / 2])
     theta = np.concatenate(
         [transforms * half / window_half[:, None], (np.array(shifts) / window_half)[:, :, None]], axis=2
@@ -180,10 +184,3 @@ def _extent(valid: UInt8) -> tuple[int, int]:
     """Rows and columns of the smallest upper left corner that holds every valid pixel (H, W)."""
     rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     return (int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else valid.shape
-
-
-def _tensor(array: UInt8) -> Tensor:
-    """The array as a contiguous tensor."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array))

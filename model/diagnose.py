@@ -1,6 +1,7 @@
 """Why a training is not worth going on with: a loss that is not finite, masks that stay empty or full."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from model.metrics import PixelCounts
@@ -17,7 +18,7 @@ class TrainingFailure(RuntimeError):
 
 def check_finite(loss: float, *, epoch: int, step: int, learning_rate: float) -> None:
     """Raises TrainingFailure "diverged" unless the loss, summed up to this step, is a finite number."""
-    if loss - loss != 0:
+    if not isfinite(loss):
         raise TrainingFailure(
             "diverged",
             f"the loss was no longer finite by step {step} of epoch {epoch}, at learning rate {learning_rate:.2g}: "
@@ -27,19 +28,21 @@ def check_finite(loss: float, *, epoch: int, step: int, learning_rate: float) ->
 
 @dataclass(frozen=True, kw_only=True)
 class MaskWatch:
-    """How many epochs in a row the validation masks were all empty, or all full."""
+    """How many epochs in a row the validation masks were all empty, or full.
+
+    Full: every class has all pixels or none, and one of them has all.
+    """
 
     kind: Literal["empty", "full", "fine"] = "fine"
     epochs: int = 0
 
     def after(self, counts: PixelCounts) -> "MaskWatch":
         """The watch after one more epoch with these validation counts."""
-        found, missed = int((counts.tp + counts.fp).sum()), int((counts.fn + counts.tn).sum())
-        pixels = (found + missed) // len(counts.tp)
+        found, left_out = counts.tp + counts.fp, counts.fn + counts.tn  # (K,)
         kind: Literal["empty", "full", "fine"] = "fine"
-        if found == 0:
+        if not found.any():
             kind = "empty"
-        elif found >= pixels and (missed == 0 or bool(((counts.tp + counts.fp) == pixels).any())):
+        elif not ((found > 0) & (left_out > 0)).any():
             kind = "full"
         return MaskWatch(kind=kind, epochs=self.epochs + 1 if kind == self.kind else 1)
 

@@ -82,10 +82,14 @@ def class_weights(class_pixels: Tensor, pixels: Tensor, label_mode: LabelMode, s
     takes: for "multilabel" (others / own)^strength, for "multiclass" (1 / share)^strength with mean 1 over pixels.
     A class without any pixel gets the weight of one with a single pixel.
     """
-    own = class_pixels.double().clamp(min=1)
+    # On the host, as Apple's GPUs have no float64.
+    held, counted = class_pixels.cpu().double(), pixels.cpu().double()
+    own = held.clamp(min=1)
     if label_mode == MULTICLASS:
-        background = (pixels.double() - class_pixels.double().sum()).clamp(min=1)
-        share = torch.cat([background[None], own]) / pixels.double().clamp(min=1)
+        background = (counted - held.sum()).clamp(min=1)
+        share = torch.cat([background[None], own]) / counted.clamp(min=1)
         weights = share.pow(-strength)
-        return (weights / (weights * share).sum()).float()
-    return ((pixels.double() - own).clamp(min=1) / own).pow(strength).float()
+        weights = weights / (weights * share).sum()
+    else:
+        weights = ((counted - own).clamp(min=1) / own).pow(strength)
+    return weights.float().to(class_pixels.device)

@@ -69,7 +69,7 @@ def count_pixels(predicted: Tensor, masks: Tensor, valid: Tensor) -> PixelCounts
 
 def scores(counts: PixelCounts) -> Scores:
     """The metrics of pixel counts (Taha and Hanbury 2015, BMC Medical Imaging 15:29, table 1)."""
-    tp, fp, fn, tn = (value.double().cpu() for value in (counts.tp, counts.fp, counts.fn, counts.tn))
+    tp, fp, fn, tn = (value.cpu().double() for value in (counts.tp, counts.fp, counts.fn, counts.tn))
     dice = 2 * tp / (2 * tp + fp + fn)
     f1_micro, precision_micro, recall_micro, accuracy = (
         _defined_mean(part.sum()[None] / whole.sum()[None])

@@ -16,7 +16,7 @@ def class_color(index: int) -> tuple[int, int, int]:
     return COLORS[index % len(COLORS)]
 
 
-def draw_overlay(image: UInt8, planes: npt.NDArray[np.bool_], opacity: float = 0.55) -> UInt8:
+def draw_overlay(image: UInt8, planes: npt.NDArray[np.bool_], opacity: float = 0.7) -> UInt8:
     """A picture, uint8 (H, W, C), with each plane of (K, H, W) tinted in its class's colour, as RGB (H, W, 3)."""
     pixels = torch.from_numpy(np.repeat(image, 3 // image.shape[2], axis=2).transpose(2, 0, 1).copy())
     colors = [class_color(index) for index in range(len(planes))]

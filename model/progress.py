@@ -81,7 +81,7 @@ def load_progress(path: Path, network: UNet, optimizer: torch.optim.Optimizer, c
     Raises InputError when the file is damaged or belongs to another config or other data.
     """
     tensors, facts = load_tensors(path)
-    if facts["card"] != json.loads(json.dumps(asdict(card))):
+    if facts.get("card") != json.loads(json.dumps(asdict(card))):
         raise InputError(
             f"{str(path)!r} was written by a training with another config or other data; "
             "use another folder, or the old config."
@@ -92,6 +92,11 @@ def load_progress(path: Path, network: UNet, optimizer: torch.optim.Optimizer, c
         state.setdefault(int(index), {})[entry] = tensors.pop(name)
     network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # The fused AdamW pairs a weight with its moments by place in memory, so they must be laid out alike.
+    for weight, moments in optimizer.state.items():
+        for entry, tensor in moments.items():
+            if tensor.shape == weight.shape:
+                moments[entry] = torch.empty_like(weight).copy_(tensor)
     entries = facts["progress"]
     report = entries["report"]
     report["val"]["class_dice"] = tuple(report["val"]["class_dice"])

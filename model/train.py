@@ -123,7 +123,8 @@ def train_epoch(
     loss_of = LOSSES[config.loss]
     device = pictures.images.device
     generator = np.random.default_rng([config.seed, epoch])
-    batches = draw_order(len(pictures), samples_per_epoch(pictures, config.crop_size), config.batch_size, generator)
+    samples = samples_per_epoch(pictures, config.crop_size, config.epoch_pixels)
+    batches = draw_order(len(pictures), samples, config.batch_size, generator)
     loss_sum = torch.zeros((), device=device)
     for step, indices in enumerate(batches, start=1):
         learning_rate = learning_rate_at(config, (epoch - 1 + (step - 0.5) / len(batches)) / config.max_epochs)
@@ -226,7 +227,7 @@ def main(
     from data.split import split_data
 
     prepared = load(data, root=data_root, preparation=preparation)
-    split = split_data(prepared, seed=config.seed)
+    split = split_data(prepared)
     chosen = choose_device(device)
     if (folder / LAST).exists() and not resume:
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")
@@ -234,7 +235,8 @@ def main(
     best = (-1.0, 0)
     try:
         for report in train(config, prepared, split, device=chosen, folder=folder, resume=resume):
-            best = max(best, (report.val.dice, report.epoch))
+            if report.val.dice > best[0]:
+                best = (report.val.dice, report.epoch)
             print(
                 f"epoch {report.epoch}/{config.max_epochs}  loss {report.train_loss:.3f}  "
                 f"val_dice {report.val.dice:.4f} (best {best[0]:.4f}, epoch {best[1]})  "
@@ -249,4 +251,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, defaults=read_like))

@@ -1,0 +1,111 @@
+"""Large pictures by tiles: the same as in one piece wherever a tile sees what it needs."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from data.segmentation_data import MULTICLASS, MULTILABEL, LabelMode
+from model.losses import class_probabilities
+from model.tiles import predict_probabilities
+from model.unet import UNet
+from tests.toys import PROPERTY
+
+
+class SeenPictures(nn.Module):
+    """A network that looks at each pixel alone, and remembers the sizes of the pictures that it saw."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.pointwise = nn.Conv2d(3, outputs, kernel_size=1)
+        with torch.no_grad():
+            self.pointwise.weight.copy_(torch.linspace(-0.02, 0.02, 3 * outputs).reshape(outputs, 3, 1, 1))
+            self.pointwise.bias.zero_()  # type: ignore[union-attr]
+        self.sizes: list[tuple[int, int]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append((images.shape[2], images.shape[3]))
+        logits: Tensor = self.pointwise(images)
+        return logits
+
+
+def picture(height: int, width: int, count: int = 1) -> Tensor:
+    draw = torch.Generator().manual_seed(height * 100 + width)
+    return torch.randint(0, 256, (count, 3, height, width), generator=draw, dtype=torch.uint8)
+
+
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    tile=st.integers(1, 40),
+    shared=st.floats(0, 1, exclude_max=True),
+    label_mode=st.sampled_from([MULTILABEL, MULTICLASS]),
+)
+@settings(PROPERTY, max_examples=60)
+def test_tiles_of_a_network_that_looks_at_each_pixel_alone_equal_the_whole(
+    height: int, width: int, tile: int, shared: float, label_mode: LabelMode
+) -> None:
+    network: Any = SeenPictures(outputs=3)
+    # Tiles that share nearly all of their pixels are hundreds; 20 in a row are enough.
+    overlap = max(0, min(int(tile * shared), tile - max(height, width) // 20 - 1))
+    images = picture(height, width, count=2)
+    tiled = predict_probabilities(network, images, label_mode, bfloat16=False, tile=tile, overlap=overlap)
+    assert all(rows <= tile and columns <= tile for rows, columns in network.sizes)
+    with torch.inference_mode():
+        whole = class_probabilities(network(images.float()), label_mode)
+    torch.testing.assert_close(tiled, whole)
+
+
+def test_a_picture_up_to_the_tile_is_seen_in_one_piece() -> None:
+    network: Any = SeenPictures(outputs=1)
+    predict_probabilities(network, picture(16, 9), MULTILABEL, bfloat16=False, tile=16, overlap=4)
+    predict_probabilities(network, picture(17, 9), MULTILABEL, bfloat16=False, tile=16, overlap=4)
+    assert network.sizes == [(16, 9), (16, 9), (16, 9)]
+
+
+def test_neighbouring_tiles_share_the_overlap_and_fade_into_each_other() -> None:
+    class Numbered(nn.Module):
+        """Sees 1 / 4 everywhere in its first tile and 3 / 4 in the next."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tiles = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.tiles += 1
+            return torch.full_like(images[:, :1], 3.0).log() * (1 if self.tiles == 2 else -1)
+
+    network: Any = Numbered()
+    # tiles from 0 to 16 and from 12 to 28: four columns are shared
+    seen = predict_probabilities(network, picture(8, 28), MULTILABEL, bfloat16=False, tile=16, overlap=4)[0, 0]
+    assert network.tiles == 2
+    torch.testing.assert_close(seen, seen[:1].expand_as(seen))
+    # the first counts 4/4 3/4 2/4 1/4 there, the second 1/4 2/4 3/4 4/4
+    shared = [(0.25 * first + 0.75 * (5 - first)) / 5 for first in (4, 3, 2, 1)]
+    expected = [0.25] * 12 + shared + [0.75] * 12
+    assert seen[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_picture_of_bytes_and_one_of_floats_give_the_same() -> None:
+    network = UNet(channels=3, outputs=1, depth=2, width=2).eval()
+    images = picture(20, 30)
+    of_bytes, of_floats = (
+        predict_probabilities(network, pixels, MULTILABEL, bfloat16=False, tile=16, overlap=8)
+        for pixels in (images, images.float())
+    )
+    assert torch.equal(of_bytes, of_floats)
+
+
+@pytest.mark.parametrize("tile", [64, 16])
+def test_bfloat16_gives_float32_probabilities_close_to_those_of_float32(tile: int) -> None:
+    network = UNet(channels=3, outputs=2, depth=2, width=4).eval()
+    rough, fine = (
+        predict_probabilities(network, picture(24, 24), MULTILABEL, bfloat16=bfloat16, tile=tile, overlap=8)
+        for bfloat16 in (True, False)
+    )
+    assert rough.dtype == fine.dtype == torch.float32
+    assert not torch.equal(rough, fine)
+    torch.testing.assert_close(rough, fine, atol=0.05, rtol=0)
