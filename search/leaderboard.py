@@ -1,0 +1,197 @@
+"""The leaderboard: a table with one row for every trial that was ever started, best first."""
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pandas as pd
+
+from data.command_line import run_command
+from data.input_error import InputError
+from model.config import TrainConfig
+from search.record import BAD_ENDINGS, CLASS_METRIC, METRICS, TrialRecord, is_metric, records_from_study
+from search.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# fmt: off
+CONFIG_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
+COLUMN_TYPES: dict[str, Any] = {
+    "rank": int, "trial_id": str, "status": str, "reason": str, "threshold": float, "best_epoch": int, "epochs": int,
+    "seconds": float, "device": str, "images_per_second": float, "peak_memory_mb": float, "parameters": int,
+    **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str,
+}
+# What a person is shown, as it is written there; the first ones are the last to go where the window is narrow.
+SHOWN = {
+    "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "epochs": "{:d}", "learning_rate": "{:.2g}",
+    "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}", "seconds": "{:.0f}", "val_iou": "{:.4f}",
+    "batch_size": "{:d}",
+}
+SHOWN_ORDER = (
+    "rank", "trial_id", "status", "val_dice", "val_iou", "epochs", "seconds", "depth", "width", "learning_rate", "loss",
+    "batch_size", "reason",
+)
+# fmt: on
+SHORTEST_REASON = 24  # characters; a reason is cut to what the window leaves
+BETWEEN_COLUMNS = 2  # characters
+# A spreadsheet takes a cell that begins like this for a formula; an apostrophe makes it text again.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def columns(class_names: Sequence[str]) -> list[str]:
+    """The names of the leaderboard's columns, in order, for data with these classes."""
+    first, last = ("rank", "trial_id", "status", "reason"), ("checkpoint", "dataset", "version")
+    cost = [name for name in COLUMN_TYPES if name not in (*first, *CONFIG_TYPES, *last)]
+    classes = [f"{CLASS_METRIC}{name}" for name in class_names]
+    return list(dict.fromkeys([*first, *METRICS, *classes, *cost, *CONFIG_TYPES, *last]))
+
+
+def to_frame(records: Iterable[TrialRecord], class_names: Sequence[str]) -> pd.DataFrame:
+    """The leaderboard, best first: completed and stopped trials by `val_dice`, then running ones, then bad ones."""
+    names = columns(class_names)
+    rows = [
+        {**asdict(record), **record.config, **record.metrics, "rank": rank}
+        for rank, record in enumerate(sorted(records, key=_order), start=1)
+    ]
+    return _typed(pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object))
+
+
+def class_names_of(records: Iterable[TrialRecord]) -> list[str]:
+    """The names of the classes that the trials were measured on, in the order of the data's."""
+    measured = {name: None for record in records for name in record.metrics if name not in METRICS}
+    return [name.removeprefix(CLASS_METRIC) for name in measured]
+
+
+def write(path: Path, frame: pd.DataFrame) -> None:
+    """Writes the table as CSV, replaced as a whole, with no cell that a spreadsheet would take for a formula."""
+    safe = frame.copy()
+    for name in safe.columns:
+        if safe[name].dtype == "str":
+            safe[name] = safe[name].map(_defused)
+    waiting = path.with_name(path.name + ".part")
+    safe.to_csv(waiting, index=False, encoding="utf-8")
+    waiting.replace(path)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The table that `write` wrote, its columns typed again. Raises InputError where there is none."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if "trial_id" not in frame.columns:
+            raise ValueError("it has no column trial_id")
+        return _typed(frame.map(_as_it_was))
+    except FileNotFoundError:
+        raise InputError(f"leaderboard {str(path)!r} does not exist: name the folder of a run.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"leaderboard {str(path)!r} cannot be read ({error}): name the folder of a run.") from error
+
+
+def read_run(run: Path) -> pd.DataFrame:
+    """The leaderboard of a run's folder, made again from its study where the file is gone.
+
+    Raises InputError where there is neither.
+    """
+    folder = RunFolder(path=run)
+    if folder.leaderboard.is_file():
+        return read(folder.leaderboard)
+    if folder.journal.is_file():
+        from search.study import read_study
+
+        records = records_from_study(read_study(folder.journal))
+        return to_frame(records, class_names_of(records))
+    there = "holds no search" if run.is_dir() else "does not exist"
+    raise InputError(f"run {str(run)!r} {there}: name the folder of a run, such as runs/NAME.")
+
+
+def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
+    """Prints the first rows: in a terminal as a table of the columns that fit, otherwise as plain aligned lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = frame.head(top)
+    cells = {name: [_cell(name, value) for value in rows[name]] for name in SHOWN_ORDER if name in rows.columns}
+    if not any(cells.get("reason", ())):
+        cells.pop("reason", None)
+    widths = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
+    if console.is_terminal:
+        shown = _fitting(widths, console.width)
+        table = Table(box=None, padding=(0, BETWEEN_COLUMNS, 0, 0), pad_edge=False)
+        for name, width in shown.items():
+            justify: Any = "left" if COLUMN_TYPES.get(name) is str else "right"
+            table.add_column(name, justify=justify, width=width, no_wrap=True)
+        for row in zip(*(cells[name] for name in shown), strict=True):
+            table.add_row(*map(Text, row))
+        console.print(table)
+    else:
+        for row in [tuple(cells), *zip(*cells.values(), strict=True)]:
+            line = "  ".join(f"{text:{width}}" for text, width in zip(row, widths.values(), strict=True))
+            console.print(Text(line.rstrip()), soft_wrap=True)
+    if len(frame) > top:
+        console.print(Text(f"... and {len(frame) - top} more"), soft_wrap=True)
+
+
+def show(
+    run: Annotated[Path, "the folder of a run, such as runs/NAME"],
+    /,
+    *,
+    top: Annotated[int, "how many rows, from the best"] = 10,
+) -> None:
+    """Shows the leaderboard of a run: its best trials, and the most telling columns; the CSV file has them all."""
+    from rich.console import Console
+
+    if top < 1:
+        raise InputError(f"top {top} must be 1 or more: raise it.")
+    render(read_run(run), Console(), top=top)
+
+
+def _order(record: TrialRecord) -> tuple[int, float, str]:
+    """Where a record stands in the table: the smaller, the higher."""
+    group = 2 if record.status in BAD_ENDINGS else 1 if record.status == "running" else 0
+    return group, math.inf if record.val_dice is None else -record.val_dice, record.trial_id
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with each known column as its type: missing numbers are NA, missing texts are empty."""
+    for name in frame.columns:
+        kind = float if is_metric(name) else COLUMN_TYPES.get(name, str)
+        if kind is str:
+            frame[name] = frame[name].fillna("").astype("str")
+        else:
+            numbers = pd.to_numeric(frame[name].replace("", None))
+            frame[name] = numbers.astype("Int64") if kind is int else numbers.astype("float64")
+    return frame
+
+
+def _fitting(widths: dict[str, int], window: int) -> dict[str, int]:
+    """The columns that fit into so many characters, in the order of the table, and the width of each."""
+    fitting = {}
+    left = window
+    for name in SHOWN:
+        if name in widths:
+            shortest = min(widths[name], SHORTEST_REASON) if name == "reason" else widths[name]
+            if shortest + BETWEEN_COLUMNS <= left:
+                fitting[name] = shortest
+                left -= shortest + BETWEEN_COLUMNS
+    if "reason" in fitting:
+        fitting["reason"] = min(widths["reason"], SHORTEST_REASON + left)
+    return {name: fitting[name] for name in widths if name in fitting}
+
+
+def _cell(name: str, value: Any) -> str:
+    return "" if pd.isna(value) else SHOWN[name].format(value)
+
+
+def _defused(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def _as_it_was(text: str) -> str:
+    return text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA_STARTS) else text
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(show))

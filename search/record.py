@@ -1,0 +1,128 @@
+"""What is known of one trial, and how each of its results adds to it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    import optuna
+
+Status = Literal["running", "completed", "stopped", "diverged", "collapsed", "out_of_memory", "failed"]
+
+TRIAL_ID = "trial_id"  # the one key of a trial's config, as Ray carries it, that is no hyperparameter
+STATUSES: tuple[Status, ...] = get_args(Status)
+# Endings that speak against the configuration: the sampler learns to stay away from it.
+BAD_ENDINGS: frozenset[Status] = frozenset({"diverged", "collapsed", "out_of_memory", "failed"})
+
+# fmt: off
+METRICS = (
+    "val_dice", "val_iou", "val_f1_macro", "val_f1_micro", "val_precision_macro", "val_precision_micro",
+    "val_recall_macro", "val_recall_micro", "val_accuracy", "val_dice_additive",
+)
+# fmt: on
+CLASS_METRIC = "val_dice_"  # and the name of the class
+CHECKPOINT = "trials/{trial_id}/best"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One row of the leaderboard, as far as it is known.
+
+    trial_id: the name of the trial in the study, the leaderboard and its folder. config: every field of
+    `TrainConfig`. dataset: what it trained on. version: of this project. status: one of `STATUSES`. reason: in words,
+    why it ended before its time. metrics: every `val_` metric and threshold (0..1) of best_epoch (from 1), which is the
+    one with the highest `val_dice`, whose model is kept. epochs: how many were reported. seconds: of training, over
+    all its resumes. images_per_second: of its last epoch. peak_memory_mb: the highest reported. parameters: of the
+    network. checkpoint: the folder of the model of best_epoch, below the folder of the run.
+    """
+
+    trial_id: str
+    config: Mapping[str, Any]
+    dataset: str = ""
+    version: str = ""
+    status: Status = "running"
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    threshold: float | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    device: str = ""
+    images_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    parameters: int | None = None
+    checkpoint: str = ""
+
+    @property
+    def val_dice(self) -> float | None:
+        """The highest Dice on the validation images so far; None before there is one."""
+        return self.metrics.get("val_dice")
+
+    def updated(self, result: Mapping[str, Any]) -> "TrialRecord":
+        """The record after one more result, in which anything may be missing, None or not a number.
+
+        A trial that says it completed but never had a `val_dice` has failed.
+        """
+        said = {name: read(result.get(name)) for name, read in LATEST.items()}
+        changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        changes["epochs"] = max(self.epochs, whole(result.get("epoch")) or 0)
+        peaks = [peak for peak in (self.peak_memory_mb, finite(result.get("peak_memory_mb"))) if peak is not None]
+        changes["peak_memory_mb"] = max(peaks, default=None)
+        val_dice = finite(result.get("val_dice"))
+        if val_dice is not None and (self.val_dice is None or val_dice > self.val_dice):
+            metrics = {name: finite(value) for name, value in result.items() if is_metric(name)}
+            changes["metrics"] = {name: value for name, value in metrics.items() if value is not None}
+            changes["threshold"] = finite(result.get("threshold"))
+            changes["best_epoch"] = whole(result.get("epoch"))
+            changes["checkpoint"] = CHECKPOINT.format(trial_id=self.trial_id)
+        updated = replace(self, **changes)
+        if updated.status == "completed" and updated.val_dice is None:
+            return replace(updated, status="failed", reason="it ended without any val_dice")
+        return updated
+
+
+def records_from_study(study: "optuna.Study") -> list[TrialRecord]:
+    """The record of every trial that was started, in the order of their start: all that a leaderboard needs."""
+    saved = (trial.user_attrs.get("record") for trial in study.get_trials(deepcopy=False))
+    return [TrialRecord(**record) for record in saved if record is not None]
+
+
+def is_metric(name: str) -> bool:
+    """Whether a result, or a column, of this name measures a trial on the validation images."""
+    return name in METRICS or name.startswith(CLASS_METRIC)
+
+
+def finite(value: Any) -> float | None:
+    """The value as a float, or None when it is no finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def whole(value: Any) -> int | None:
+    """The value as an int, or None when it is no finite number."""
+    number = finite(value)
+    return None if number is None else int(number)
+
+
+def one_line(value: Any) -> str | None:
+    """The text on one line, or None when there is none."""
+    return " ".join(str(value or "").split()) or None
+
+
+def _known_status(value: Any) -> Status | None:
+    return value if value in STATUSES else None
+
+
+# What a record takes over from each result that has it.
+LATEST: dict[str, Callable[[Any], Any]] = {
+    "status": _known_status,
+    "reason": one_line,
+    "seconds": finite,
+    "device": one_line,
+    "images_per_second": finite,
+    "parameters": whole,
+}

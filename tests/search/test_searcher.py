@@ -1,0 +1,402 @@
+"""The searcher, called as Ray calls it, and what then stands in the Optuna study."""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from data.input_error import InputError
+from model.config import TrainConfig
+from model.train import BEST
+from search.record import records_from_study
+from search.run_folder import RunFolder
+from search.searcher import StudySearcher
+from search.space import parse_space
+from search.study import STUDY_NAME, make_sampler, open_study, read_study
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def make_searcher(folder: Path, texts=(), **settings: Any) -> StudySearcher:
+    settings = {"num_trials": 4, "seed": 0, "max_concurrent": 2, "dataset": "toy", "version": "1"} | settings
+    return StudySearcher(journal=folder / "study.log", space=parse_space(texts), **settings)
+
+
+def report(epoch: int | None = None, val_dice: Any = None, status: str = "running", **more: Any) -> dict[str, Any]:
+    """A flat result as Ray hands it on: ours, and some keys of Ray's own."""
+    ours = {"epoch": epoch, "val_dice": val_dice, "status": status, "reason": "", "seconds": 2.0 * (epoch or 0)}
+    rays = {"done": False, "trial_id": "ray", "training_iteration": 7, "config/depth": 3, "timestamp": 1}
+    return {name: value for name, value in ours.items() if value is not None} | rays | more
+
+
+def run_trial(searcher: StudySearcher, ray_id: str, curve: list[float], status: str = "completed") -> None:
+    """A trial whose last value comes with its ending."""
+    assert isinstance(searcher.suggest(ray_id), dict)
+    for epoch, value in enumerate(curve[:-1], start=1):
+        searcher.on_trial_result(ray_id, report(epoch, value))
+    searcher.on_trial_complete(ray_id, report(len(curve), curve[-1], status))
+
+
+def only_trial(searcher: StudySearcher) -> optuna.trial.FrozenTrial:
+    (trial,) = searcher.study.trials
+    return trial
+
+
+def test_a_suggestion_is_a_whole_config_with_our_trial_id(tmp_path):
+    searcher = make_searcher(tmp_path, ["max_epochs=7"])
+    suggestion = searcher.suggest("a1b2")
+    assert suggestion.pop("trial_id") == "t0000"
+    config = TrainConfig(**suggestion)
+    assert config.max_epochs == 7
+    trial = only_trial(searcher)
+    assert trial.params.items() <= suggestion.items()
+    assert (trial.user_attrs["trial_id"], trial.user_attrs["ray_trial_id"]) == ("t0000", "a1b2")
+    (record,) = records_from_study(searcher.study)
+    assert (record.status, record.dataset, record.version, record.config) == ("running", "toy", "1", suggestion)
+
+
+def test_a_completed_trial_is_told_with_its_best_value(tmp_path):
+    searcher = make_searcher(tmp_path)
+    run_trial(searcher, "a", [0.2, 0.7, 0.6])
+    trial = only_trial(searcher)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.7)
+    assert trial.intermediate_values == {1: 0.2, 2: 0.7, 3: 0.6}
+    (record,) = records_from_study(searcher.study)
+    assert (record.status, record.reason, record.epochs, record.best_epoch) == ("completed", "", 3, 2)
+    assert (record.val_dice, record.seconds) == (0.7, 6.0)
+
+
+def test_the_checkpoint_is_where_the_training_puts_it(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    assert records_from_study(searcher.study)[0].checkpoint == "", "there is no model before the first epoch"
+    searcher.on_trial_result("a", report(1, 0.2))
+    (record,) = records_from_study(searcher.study)
+    assert tmp_path / record.checkpoint == RunFolder(path=tmp_path).trials / "t0000" / BEST
+
+
+def test_the_metrics_kept_are_those_of_the_best_epoch(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    best = {"val_iou": 0.5, "val_dice_vessel": 0.7, "threshold": 0.4, "val_loss": 0.3, "peak_memory_mb": 90.0}
+    searcher.on_trial_result("a", report(1, 0.7, **best))
+    searcher.on_trial_result("a", report(2, 0.6, val_iou=0.4, val_dice_vessel=0.6, threshold=0.5, peak_memory_mb=80.0))
+    (record,) = records_from_study(searcher.study)
+    assert record.metrics == {"val_dice": 0.7, "val_iou": 0.5, "val_dice_vessel": 0.7}
+    assert (record.threshold, record.best_epoch, record.epochs, record.peak_memory_mb) == (0.4, 1, 2, 90.0)
+
+
+def test_a_stopped_trial_is_pruned_with_the_report_that_stopped_it(tmp_path):
+    searcher = make_searcher(tmp_path, reason_of={"a": "val_dice 0.1 at epoch 3 is below the best third (0.6)"}.get)
+    run_trial(searcher, "a", [0.2, 0.15, 0.1], status="running")
+    trial = only_trial(searcher)
+    assert trial.state == TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.2, 2: 0.15, 3: 0.1}
+    assert trial.constraints == {}, "nothing speaks against its configuration"
+    (record,) = records_from_study(searcher.study)
+    assert (record.status, record.val_dice) == ("stopped", 0.2)
+    assert record.reason == "val_dice 0.1 at epoch 3 is below the best third (0.6)"
+
+
+@pytest.mark.parametrize(
+    ("curve", "reason"), [([0.2, 0.1], "stopped at epoch 2"), ([], "stopped before its first epoch was over")]
+)
+def test_a_trial_stopped_without_a_word_says_how_far_it_came(tmp_path, curve, reason):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    for epoch, value in enumerate(curve, start=1):
+        searcher.on_trial_result("a", report(epoch, value))
+    searcher.on_trial_complete("a")
+    assert only_trial(searcher).state == TrialState.PRUNED
+    assert records_from_study(searcher.study)[0].reason == reason
+
+
+@pytest.mark.parametrize("status", ["diverged", "collapsed", "out_of_memory", "failed"])
+@pytest.mark.parametrize("epochs", [0, 5])
+def test_a_bad_ending_is_pruned_below_all_others(tmp_path, status, epochs):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("bad")
+    for epoch in range(1, epochs + 1):
+        searcher.on_trial_result("bad", report(epoch, 0.9))
+    searcher.on_trial_complete("bad", {"status": status, "reason": "it went\nwrong", "done": True})
+    run_trial(searcher, "stopped", [0.1], status="running")
+    bad, stopped = searcher.study.trials
+    assert bad.state == stopped.state == TrialState.PRUNED
+    record = records_from_study(searcher.study)[0]
+    assert (record.status, record.reason, record.epochs) == (status, "it went wrong", epochs)
+    below, _ = optuna.samplers._tpe.sampler._split_trials(searcher.study, [bad, stopped], 1)
+    assert [trial.number for trial in below] == [stopped.number]
+
+
+def test_a_worker_that_died_is_a_failed_trial(tmp_path):
+    searcher = make_searcher(tmp_path, reason_of={"told": "the worker died"}.get)
+    for ray_id in ("told", "untold"):
+        searcher.suggest(ray_id)
+        searcher.on_trial_complete(ray_id, error=True)
+    told, untold = records_from_study(searcher.study)
+    assert (told.status, told.reason) == ("failed", "the worker died")
+    assert (untold.status, untold.reason) == ("failed", "its process died more often than it may be started again")
+    assert {trial.state for trial in searcher.study.trials} == {TrialState.PRUNED}
+
+
+def test_a_trial_that_named_its_ending_keeps_it_when_its_worker_dies_after(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", {"status": "diverged", "reason": "the loss is not finite"})
+    searcher.on_trial_complete("a", error=True)
+    assert records_from_study(searcher.study)[0].reason == "the loss is not finite"
+
+
+@pytest.mark.parametrize("value", [math.nan, None, math.inf, "much", np.float32("nan")])
+def test_a_metric_that_is_no_number_never_hurts(tmp_path, value):
+    searcher = make_searcher(tmp_path)
+    run_trial(searcher, "middle", [0.4, value, 0.6])
+    run_trial(searcher, "never", [value, value])
+    middle, never = searcher.study.trials
+    assert (middle.state, middle.value, middle.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.4, 3: 0.6})
+    assert (never.state, never.intermediate_values) == (TrialState.PRUNED, {})
+    record = records_from_study(searcher.study)[1]
+    assert (record.status, record.reason, record.val_dice) == ("failed", "it ended without any val_dice", None)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", report(np.int64(1), np.float32(0.5), "completed", parameters=np.int32(7)))
+    assert only_trial(searcher).value == 0.5
+    assert records_from_study(searcher.study)[0].parameters == 7
+
+
+def test_a_result_after_the_end_is_left_out(tmp_path):
+    searcher = make_searcher(tmp_path)
+    run_trial(searcher, "a", [0.5])
+    before = searcher.study.trials
+    searcher.on_trial_result("a", report(2, 0.9))
+    searcher.on_trial_complete("a", report(2, 0.9, "completed"))
+    assert searcher.study.trials == before
+
+
+def test_several_at_once_then_none_then_finished(tmp_path):
+    searcher = make_searcher(tmp_path, num_trials=3, max_concurrent=2)
+    first, second = searcher.suggest("a"), searcher.suggest("b")
+    assert (first["trial_id"], second["trial_id"]) == ("t0000", "t0001")
+    assert first["learning_rate"] != second["learning_rate"]
+    assert searcher.suggest("c") is None
+    assert len(searcher.study.trials) == 2, "nothing is asked that is not handed out"
+    searcher.on_trial_complete("a", report(1, 0.5, "completed"))
+    assert searcher.suggest("d")["trial_id"] == "t0002"
+    assert searcher.suggest("e") == Searcher.FINISHED
+    for ray_id in ("b", "d"):
+        searcher.on_trial_complete(ray_id, report(1, 0.5, "completed"))
+    assert searcher.suggest("f") == Searcher.FINISHED
+    assert {trial.state for trial in searcher.study.trials} == {TrialState.COMPLETE}
+
+
+def test_ray_may_set_how_many_run_at_once(tmp_path):
+    searcher = make_searcher(tmp_path, max_concurrent=1)
+    assert searcher.set_max_concurrency(3)
+    assert [isinstance(searcher.suggest(ray_id), dict) for ray_id in "abcd"] == [True, True, True, False]
+
+
+def test_everything_pinned(tmp_path):
+    pins = ["depth=3,width=8,dropout=0,loss=dice,learning_rate=0.01,weight_decay=0,batch_size=4,augmentation=0.5"]
+    searcher = make_searcher(tmp_path, pins, num_trials=8)
+    for number in range(8):
+        run_trial(searcher, f"r{number}", [0.5])
+    assert len({str(record.config) for record in records_from_study(searcher.study)}) == 1
+    assert {trial.state for trial in searcher.study.trials} == {TrialState.COMPLETE}
+
+
+def test_close_ends_what_is_unfinished(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("reported")
+    searcher.on_trial_result("reported", report(1, 0.5))
+    searcher.suggest("silent")
+    searcher.close("the time was up")
+    assert [trial.state for trial in searcher.study.trials] == [TrialState.PRUNED] * 2
+    records = records_from_study(searcher.study)
+    assert [(record.status, record.reason) for record in records] == [("stopped", "the time was up")] * 2
+    assert [record.val_dice for record in records] == [0.5, None]
+
+
+def test_a_killed_search_goes_on_with_the_same_trials(tmp_path):
+    killed = make_searcher(tmp_path)
+    first, second = killed.suggest("a"), killed.suggest("b")
+    killed.on_trial_result("a", report(1, 0.5))
+    killed.on_trial_result("a", report(2, 0.4))
+    del killed
+    resumed = make_searcher(tmp_path)
+    assert resumed.suggest("c") == first
+    assert resumed.suggest("d") == second
+    resumed.on_trial_result("c", report(2, 0.4))  # a resumed trial repeats its last epoch
+    resumed.on_trial_complete("c", report(3, 0.45, "completed"))
+    trial = resumed.study.trials[0]
+    assert (trial.intermediate_values, trial.value) == ({1: 0.5, 2: 0.4, 3: 0.45}, 0.5)
+    assert trial.user_attrs["ray_trial_id"] == "c"
+    assert len(resumed.study.trials) == 2
+
+
+@pytest.mark.parametrize("last", [report(1, 0.5, "completed"), {"status": "diverged", "reason": "NaN"}, report(1, 0.5)])
+def test_a_driver_killed_between_record_and_tell_is_mended(tmp_path, last, monkeypatch):
+    killed = make_searcher(tmp_path)
+    killed.suggest("a")
+
+    def die(*args: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, "tell", die)
+        killed.on_trial_complete("a", last)
+    (record,) = records_from_study(killed.study)
+    assert only_trial(killed).state == TrialState.RUNNING
+    del killed
+    resumed = make_searcher(tmp_path)
+    assert only_trial(resumed).state == (TrialState.COMPLETE if record.status == "completed" else TrialState.PRUNED)
+    assert (record.status in ("diverged",)) == bool(only_trial(resumed).constraints)
+    assert records_from_study(resumed.study) == [record]
+    assert resumed.suggest("b")["trial_id"] == "t0001"
+
+
+def test_a_driver_killed_while_it_drew_a_trial_completes_it(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.study.ask().suggest_int("depth", 3, 4)  # and nothing more of it
+    drawn = only_trial(searcher).params["depth"]
+    resumed = make_searcher(tmp_path)
+    suggestion = resumed.suggest("a")
+    assert (suggestion["trial_id"], suggestion["depth"]) == ("t0000", drawn)
+    assert only_trial(resumed).params.keys() >= {"depth", "width", "loss"}
+
+
+def test_a_finished_search_can_be_extended(tmp_path):
+    run_trial(make_searcher(tmp_path, num_trials=1), "a", [0.5])
+    extended = make_searcher(tmp_path, num_trials=2)
+    run_trial(extended, "b", [0.6])
+    assert extended.suggest("c") == Searcher.FINISHED
+    assert [record.trial_id for record in records_from_study(extended.study)] == ["t0000", "t0001"]
+
+
+def test_an_interrupted_search_draws_what_it_would_have_drawn(tmp_path):
+    def drawn(folder: Path, sessions: int) -> list[dict[str, Any]]:
+        folder.mkdir()
+        suggestions = []
+        for session in range(sessions):
+            searcher = make_searcher(folder, num_trials=12)
+            for _ in range(12 // sessions):
+                ray_id = f"{session}-{len(suggestions)}"
+                suggestions.append(searcher.suggest(ray_id))
+                searcher.on_trial_complete(ray_id, report(1, suggestions[-1]["dropout"], "completed"))
+        return suggestions
+
+    once = drawn(tmp_path / "once", sessions=1)
+    assert drawn(tmp_path / "often", sessions=4) == once
+    assert len({suggestion["learning_rate"] for suggestion in once}) == 12
+
+
+@pytest.mark.parametrize("pickles", [pickle, cloudpickle])
+def test_a_pickled_searcher_goes_on(tmp_path, pickles):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    copy = pickles.loads(pickles.dumps(searcher))
+    copy.on_trial_complete("a", report(1, 0.5, "completed"))
+    assert only_trial(copy).state == TrialState.COMPLETE
+    assert copy.suggest("b")["trial_id"] == "t0001"
+
+
+def test_save_and_restore(tmp_path):
+    searcher = make_searcher(tmp_path, max_concurrent=1)
+    searcher.suggest("a")
+    searcher.save_to_dir(str(tmp_path))
+    other = make_searcher(tmp_path, max_concurrent=5)
+    other.restore_from_dir(str(tmp_path))
+    assert other.suggest("b") is None
+    other.on_trial_complete("a", report(1, 0.5, "completed"))
+    assert only_trial(other).value == 0.5
+
+
+def test_no_metric_is_named_to_ray(tmp_path):
+    assert make_searcher(tmp_path).metric is None
+
+
+def bad_suggestions(folder: Path, seed: int, tell_failures_as_fail: bool) -> int:
+    """How many of 40 suggestions fall into the region that fails, beside whose edge the optimum lies."""
+    searcher = make_searcher(folder, ["learning_rate=1e-3:1:log"], num_trials=40, seed=seed, max_concurrent=40)
+    bad = 0
+    for number in range(40):
+        suggestion = searcher.suggest(f"r{number}")
+        goodness = math.log10(suggestion["learning_rate"])  # the more the better, until it breaks
+        if goodness > -1.5:
+            bad += 1
+            if tell_failures_as_fail:
+                searcher.study.tell(number, state=TrialState.FAIL)
+            else:
+                searcher.on_trial_complete(f"r{number}", {"status": "diverged", "reason": "NaN"})
+        else:
+            searcher.on_trial_complete(f"r{number}", report(1, 1 + goodness / 3, "completed"))
+    return bad
+
+
+def test_the_sampler_stays_away_from_where_trials_fail(tmp_path):
+    def total(as_fail: bool) -> int:
+        folders = [tmp_path / f"{as_fail}-{seed}" for seed in range(2)]
+        for folder in folders:
+            folder.mkdir()
+        return sum(bad_suggestions(folder, seed, as_fail) for seed, folder in enumerate(folders))
+
+    assert total(as_fail=False) < 0.8 * total(as_fail=True)
+
+
+def test_half_of_a_small_budget_is_drawn_at_random():
+    startup = {budget: make_sampler(seed=0, number=0, num_trials=budget)._n_startup_trials for budget in (1, 4, 12, 99)}
+    assert startup == {1: 1, 4: 2, 12: 6, 99: 10}
+
+
+def test_a_study_that_minimizes_is_refused(tmp_path):
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log")),
+    )
+    optuna.create_study(storage=storage, study_name=STUDY_NAME, direction="minimize")
+    with pytest.raises(InputError, match="is told to minimize, not to maximize val_dice"):
+        make_searcher(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["this is a diary\n", "no newline at all", "{}\n{}\n", "rank,trial_id\n1,t0000\n"])
+def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, content):
+    (tmp_path / "study.log").write_text(content)
+    with pytest.raises(InputError, match="is no Optuna journal"):
+        make_searcher(tmp_path)
+    assert (tmp_path / "study.log").read_text() == content
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    journal = tmp_path / "study.log"
+    run_trial(make_searcher(tmp_path), "a", [0.5])
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole.splitlines()[-1][:17])
+    resumed = make_searcher(tmp_path)
+    assert journal.read_bytes().startswith(whole + b'{"op_code":')
+    run_trial(resumed, "b", [0.6])
+    assert len(read_study(journal).trials) == 2
+
+
+@pytest.mark.timeout(60)
+def test_the_lock_of_a_killed_driver_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.study.LOCK_GRACE_SECONDS", 3)
+    open_study(tmp_path / "study.log")
+    (tmp_path / "study.log.lock").touch()
+    assert make_searcher(tmp_path).suggest("a")["trial_id"] == "t0000"
+
+
+def test_reading_a_study_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        read_study(tmp_path / "study.log")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "study.log").touch()
+    with pytest.raises(InputError, match="holds no search"):
+        read_study(tmp_path / "study.log")
