@@ -10,7 +10,7 @@ BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 .PHONY: demo test check bench clean
 
 demo: $(READY)
-	$(BIN)/python -m search.run
+	$(BIN)/python -m search.run --max-epochs 15 --num-trials 10
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -34,7 +34,7 @@ class TrainConfig:
     schedule: str = setting("cosine", "learning rate over the epochs", choices=SCHEDULES)
     weight_decay: float = setting(1e-4, "AdamW's weight decay", low=0.0, high=1.0)
     batch_size: int = setting(8, "samples in one step", low=1, high=65536)
-    max_epochs: int = setting(30, "epochs of a training that is not stopped early", low=1, high=1_000_000)
+    max_epochs: int = setting(60, "epochs of a training that is not stopped early", low=1, high=1_000_000)
     crop_size: int = setting(128, "side in pixels of the random crops; 0 trains on whole images", low=0, high=65536)
     epoch_pixels: int = setting(2**20, "pixels that an epoch shows at least; small data are seen several times", low=0, high=2**62)
     augmentation: float = setting(0.5, "strength of the augmentation; 0 is none, 1 is strong", low=0.0, high=1.0)

@@ -16,7 +16,7 @@ from data.augment import ResidentPictures, draw_batch, put_on_device, samples_pe
 from data.command_line import run_command
 from data.input_error import InputError
 from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split
-from model.checkpoint import CONFIG, ModelCard, read_card, save_model
+from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_tensors, read_card, save_model
 from model.config import TrainConfig
 from model.device import choose_device, device_name, peak_memory_mb, seeded, uses_bfloat16
 from model.diagnose import TrainingFailure, check_finite
@@ -233,7 +233,11 @@ def main(
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")
     print(f"{data}: {len(split.train)} images to train on, {len(split.validation)} to validate, on {chosen}")
     best = (-1.0, 0)
+    if resume and (folder / LAST).exists():
+        kept = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]
+        best = (kept["val_dice"], kept["epoch"])
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for report in train(config, prepared, split, device=chosen, folder=folder, resume=resume):
             if report.val.dice > best[0]:
                 best = (report.val.dice, report.epoch)
@@ -246,6 +250,8 @@ def main(
     except TrainingFailure as failure:
         print(failure, file=sys.stderr)
         return 1
+    except OSError as error:
+        raise InputError(f"folder {str(folder)!r} cannot be written ({error}): choose another --folder.") from error
     print(f"\nbest model: {folder / BEST}\nnext: python -m model.predict {folder / BEST} PICTURES")
     return 0
 

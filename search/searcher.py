@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from model.config import TrainConfig
 from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
-from search.space import Space, suggest
+from search.space import Space, start_point, suggest
 from search.study import make_sampler, open_study
 
 BAD_ENDING = "bad_ending"  # the constraint that a bad ending breaks
@@ -155,7 +155,9 @@ class StudySearcher(Searcher):
         saved = trial.user_attrs.get("record")
         if saved is not None:
             return TrialRecord(**saved)
-        self.study.sampler = make_sampler(seed=self._seed, number=trial.number, num_trials=self._num_trials)
+        self.study.sampler = make_sampler(
+            seed=self._seed, number=trial.number, num_trials=self._num_trials, start=start_point(self._space)
+        )
         config = TrainConfig(**suggest(self._space, trial))
         record = TrialRecord(
             trial_id=f"t{trial.number:04d}", config=asdict(config), dataset=self._dataset, version=self._version

@@ -32,6 +32,10 @@ class Range:
         """The values between which all others lie."""
         return (self.low, self.high)
 
+    def holds(self, value: Any) -> bool:
+        """Whether the value is one of them."""
+        return bool(self.low <= value <= self.high)
+
     def suggest(self, name: str, trial: "optuna.Trial") -> int | float:
         """A value for the trial."""
         if isinstance(self.low, int):
@@ -56,6 +60,10 @@ class Choice:
         """The values between which all others lie."""
         return self.options
 
+    def holds(self, value: Any) -> bool:
+        """Whether the value is one of them."""
+        return value in self.options
+
     def suggest(self, name: str, trial: "optuna.Trial") -> Any:
         """A value for the trial."""
         return self.options[0] if len(self.options) == 1 else trial.suggest_categorical(name, self.options)
@@ -75,7 +83,8 @@ DEFAULT_DOMAINS: dict[str, Domain] = {
     "class_weight":  Range(0.0, 0.5),
     "learning_rate": Range(1e-3, 2e-2, log=True),
     "weight_decay":  Range(1e-6, 1e-2, log=True),
-    "batch_size":    Choice((4, 8)),
+    "batch_size":    Choice((4, 8, 16)),
+    "crop_size":     Choice((64, 128, 256)),
     "augmentation":  Range(0.2, 1.0),
 }
 # A parameter that means something only when another has one of these values; it keeps its default otherwise.
@@ -119,6 +128,12 @@ def parse_space(texts: Sequence[str] | Mapping[str, Any] = (), *, pinned: Mappin
 def suggest(space: Space, trial: "optuna.Trial") -> dict[str, Any]:
     """Values for one training, drawn for an Optuna trial: what `TrainConfig` takes. Pinned values cost no draw."""
     return _choose(space, lambda name, domain: domain.suggest(name, trial))
+
+
+def start_point(space: Space) -> dict[str, Any]:
+    """Where a search begins: the default of each parameter that is searched, where the space has it."""
+    defaults = asdict(TrainConfig())
+    return {name: defaults[name] for name, domain in space.domains.items() if domain.holds(defaults[name])}
 
 
 def extremes(space: Space) -> tuple[TrainConfig, TrainConfig]:

@@ -3,11 +3,12 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import TPESampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -47,8 +48,8 @@ def read_study(journal: Path) -> optuna.Study:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
 
 
-def make_sampler(*, seed: int, number: int, num_trials: int) -> TPESampler:
-    """The sampler that draws trial `number` (from 0) of a search of `num_trials`.
+def make_sampler(*, seed: int, number: int, num_trials: int, start: dict[str, Any]) -> BaseSampler:
+    """The sampler that draws trial `number` (from 0) of a search of `num_trials`; the first one is `start`.
 
     Each trial has a sampler and a random stream of its own, so that a search that was interrupted draws what it would
     have drawn, and never repeats its first draws. Half of a small budget, and never more than ten, is drawn at
@@ -58,7 +59,9 @@ def make_sampler(*, seed: int, number: int, num_trials: int) -> TPESampler:
     stream = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Argument ``group``", category=ExperimentalWarning)
-        return TPESampler(seed=stream, group=True, n_startup_trials=min(10, max(1, num_trials // 2)))
+        warnings.filterwarnings("ignore", message="PartialFixedSampler", category=ExperimentalWarning)
+        sampler = TPESampler(seed=stream, group=True, n_startup_trials=min(10, max(1, num_trials // 2)))
+        return PartialFixedSampler(start, sampler) if number == 0 else sampler
 
 
 def _storage(journal: Path) -> JournalStorage:

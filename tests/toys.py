@@ -24,7 +24,7 @@ TASKS: dict[str, tuple[LabelMode, int]] = {
 def data_of(
     images: UInt8, masks: UInt8, valid: UInt8 | None = None, *, label_mode: LabelMode = MULTILABEL, **facts: Any
 ) -> SegmentationData:
-    """Prepared data from its arrays: images (N, H, W, C), masks (N, K, H, W), valid (N, H, W) or None where all count."""
+    """Prepared data from images (N, H, W, C), masks (N, K, H, W) and valid (N, H, W), or None where all count."""
     count, height, width, channels = images.shape
     data = SegmentationData(
         images=images,

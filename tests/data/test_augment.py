@@ -33,9 +33,7 @@ def placed_pixels(height: int, width: int, extents: list[tuple[int, int]]) -> Re
 def batch_of(
     pictures: ResidentPictures, indices: list[int], *, crop_size: int = 0, strength: float = 1.0, seed: int = 0
 ) -> Batch:
-    return draw_batch(
-        pictures, indices, crop_size=crop_size, strength=strength, generator=np.random.default_rng(seed)
-    )
+    return draw_batch(pictures, indices, crop_size=crop_size, strength=strength, generator=np.random.default_rng(seed))
 
 
 def crooked_shape(side: int) -> ResidentPictures:

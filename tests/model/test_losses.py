@@ -1,5 +1,6 @@
 """The losses, against tables worked out by hand and through one contract that every loss must keep."""
 
+from itertools import pairwise
 from math import log
 
 import pytest
@@ -121,9 +122,7 @@ def test_dice_loss_by_hand(
     ("logits", "masks", "valid", "label_mode", "weights", "expected"),
     [
         # -ln of the probability of the truth: ln 4/3, ln 4/3, ln 2, ln 2
-        pytest.param(
-            LOGITS, MASK, plane(1, 1, 1, 1), MULTILABEL, [1], (2 * log(4 / 3) + 2 * log(2)) / 4, id="binary"
-        ),
+        pytest.param(LOGITS, MASK, plane(1, 1, 1, 1), MULTILABEL, [1], (2 * log(4 / 3) + 2 * log(2)) / 4, id="binary"),
         pytest.param(
             LOGITS, MASK, plane(1, 1, 1, 0), MULTILABEL, [1], (2 * log(4 / 3) + log(2)) / 3, id="binary-valid"
         ),
@@ -234,7 +233,7 @@ def test_contract_it_falls_along_its_gradient(name: str, task: str) -> None:
         (gradient,) = torch.autograd.grad(loss, logits)
         losses.append(float(loss.detach()))
         logits = (logits - gradient).detach()
-    assert all(later < earlier for earlier, later in zip(losses, losses[1:], strict=False)), losses
+    assert all(later < earlier for earlier, later in pairwise(losses)), losses
 
 
 @every_loss_and_task

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, precision_score, recall_score  # type: ignore[import-untyped]
 
 from data.segmentation_data import MULTICLASS, MULTILABEL
 from model.metrics import PixelCounts, count_pixels, predicted_planes, scores

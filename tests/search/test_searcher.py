@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,8 @@ def test_ray_may_set_how_many_run_at_once(tmp_path):
 
 
 def test_everything_pinned(tmp_path):
-    pins = ["depth=3,width=8,dropout=0,loss=dice,learning_rate=0.01,weight_decay=0,batch_size=4,augmentation=0.5"]
+    pins = ["depth=3,width=8,dropout=0,loss=dice,learning_rate=0.01,weight_decay=0,batch_size=4,crop_size=64"]
+    pins.append("augmentation=0.5")
     searcher = make_searcher(tmp_path, pins, num_trials=8)
     for number in range(8):
         run_trial(searcher, f"r{number}", [0.5])
@@ -352,8 +354,19 @@ def test_the_sampler_stays_away_from_where_trials_fail(tmp_path):
     assert total(as_fail=False) < 0.8 * total(as_fail=True)
 
 
+def test_the_first_trial_is_the_default_one_as_far_as_the_space_allows(tmp_path):
+    searcher = make_searcher(tmp_path, ["depth=4:5,loss=dice|both"])
+    config = searcher.suggest("a")
+    default = asdict(TrainConfig())
+    assert config["depth"] in (4, 5)
+    searched = ("width", "loss", "learning_rate", "batch_size", "crop_size", "augmentation", "class_weight")
+    assert {name: config[name] for name in searched} == {name: default[name] for name in searched}
+    assert searcher.suggest("b")["learning_rate"] != default["learning_rate"]
+
+
 def test_half_of_a_small_budget_is_drawn_at_random():
-    startup = {budget: make_sampler(seed=0, number=0, num_trials=budget)._n_startup_trials for budget in (1, 4, 12, 99)}
+    samplers = {budget: make_sampler(seed=0, number=1, num_trials=budget, start={}) for budget in (1, 4, 12, 99)}
+    startup = {budget: sampler._n_startup_trials for budget, sampler in samplers.items()}
     assert startup == {1: 1, 4: 2, 12: 6, 99: 10}
 
 

@@ -85,7 +85,8 @@ def test_the_default_space():
         "class_weight": "0.0:0.5",
         "learning_rate": "0.001:0.02:log",
         "weight_decay": "1e-06:0.01:log",
-        "batch_size": "4|8",
+        "batch_size": "4|8|16",
+        "crop_size": "64|128|256",
         "augmentation": "0.2:1.0",
     }
 
@@ -175,7 +176,7 @@ def test_class_weight_is_drawn_only_where_the_loss_has_weights():
 
 def test_a_space_with_everything_pinned_draws_nothing():
     pins = ["depth=3,width=8,dropout=0,loss=both,class_weight=0.2", "learning_rate=0.01,weight_decay=0,batch_size=4"]
-    space = parse_space([*pins, "augmentation=0.5"])
+    space = parse_space([*pins, "crop_size=128,augmentation=0.5"])
     trial = optuna.create_study().ask()
     assert TrainConfig(**suggest(space, trial)) == TrainConfig(
         depth=3, width=8, loss="both", class_weight=0.2, learning_rate=0.01, weight_decay=0.0, batch_size=4

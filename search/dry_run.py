@@ -1,0 +1,110 @@
+"""What a search would take: a few steps of the smallest and of the largest network, measured where trials would run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING
+
+from data.segmentation_data import SegmentationData, Split
+from model.config import TrainConfig
+from search.progress import in_words
+from search.resources import Needs
+from search.settings import SearchSettings
+from search.space import Space, extremes
+from search.trial import failure_reason
+
+if TYPE_CHECKING:
+    from data.augment import ResidentPictures
+
+NAMES = ("smallest", "largest")
+SIZES = ("depth", "width", "batch_size", "crop_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What one training would take.
+
+    parameters: of the network. seconds_an_epoch: over all images of the split. peak_memory_mb: on the device, or of the
+    whole process on a CPU. problem: in words, why it could not be measured; empty when it could.
+    """
+
+    config: TrainConfig
+    parameters: int = 0
+    seconds_an_epoch: float = 0.0
+    peak_memory_mb: float = 0.0
+    problem: str = ""
+
+
+def estimate_extremes(space: Space, data: SegmentationData, split: Split, needs: Needs) -> list[Estimate]:
+    """The smallest and the largest training of the space, each measured in a worker with the resources of a trial."""
+    import ray
+
+    measure = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_calls=1, max_retries=0)(measure_training)
+    shared = ray.put((data, split))
+    threads, device = max(1, int(needs.cpus)), "cuda" if needs.gpus else "cpu"
+    estimates = []
+    for config in extremes(space):
+        try:
+            estimates.append(ray.get(measure.remote(config, shared, threads, device)))
+        except ray.exceptions.RayError as error:
+            problem = f"its process died ({str(error).strip().splitlines()[0]})"
+            estimates.append(Estimate(config=config, problem=problem))
+    return estimates
+
+
+def measure_training(
+    config: TrainConfig, shared: tuple[SegmentationData, Split], threads: int, device: str
+) -> Estimate:
+    """One training measured on one image of each part, and scaled up to all of them."""
+    import torch
+
+    from data.augment import put_on_device, samples_per_epoch
+    from model.train import train
+
+    data, split = shared
+    torch.set_num_threads(threads)
+    little = Split(train=split.train[:1], validation=split.validation[:1])
+
+    measured = replace(config, max_epochs=2, collapse_epochs=3, epoch_pixels=0)
+
+    def samples(part: "ResidentPictures", asked: TrainConfig) -> int:
+        samples = samples_per_epoch(part, asked.crop_size, asked.epoch_pixels)
+        return ceil(samples / asked.batch_size) * asked.batch_size
+
+    try:
+        # All pictures lie on the device during the measurement, as they would in a training.
+        resident = put_on_device(data, split.train + split.validation, torch.device(device))
+        # The first epoch warms up; the second is measured.
+        first, second = train(measured, data, little, device=device)
+        to_train = put_on_device(data, split.train, torch.device("cpu"))
+        one = put_on_device(data, little.train, torch.device("cpu"))
+    except Exception as error:  # noqa: BLE001 - whatever stops it is what the person wants to know
+        return Estimate(config=config, problem=failure_reason(error))
+    del resident
+    judging = second.seconds - first.seconds - samples(one, measured) / second.images_per_second
+    return Estimate(
+        config=config,
+        parameters=second.parameters,
+        seconds_an_epoch=samples(to_train, config) / second.images_per_second + judging * len(split.validation),
+        peak_memory_mb=second.peak_memory_mb,
+    )
+
+
+def describe_estimates(estimates: Sequence[Estimate], settings: SearchSettings, slots: int) -> list[str]:
+    """The estimates in words, a line each, and what they mean for the whole search."""
+    lines = []
+    for name, one in zip(NAMES, estimates, strict=True):
+        config = ", ".join(f"{field} {getattr(one.config, field)}" for field in SIZES)
+        what = one.problem or (
+            f"{one.parameters:,} parameters, {one.seconds_an_epoch:.2g} s an epoch, {one.peak_memory_mb:.0f} MB"
+        )
+        lines.append(f"{name} training ({config}): {what}")
+    rounds = ceil(settings.num_trials / slots) * settings.max_epochs
+    times = [in_words(one.seconds_an_epoch * rounds) for one in estimates if not one.problem]
+    if times:
+        limit = "" if settings.max_time is None else f"; --max-time ends it after {settings.max_time}"
+        lines.append(
+            f"{settings.num_trials} trials of {settings.max_epochs} epochs, {slots} at a time: {' to '.join(times)} "
+            f"if none is stopped early{limit}"
+        )
+    return lines

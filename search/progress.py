@@ -1,0 +1,127 @@
+"""What a person sees while a search runs: a line for each trial that ended, and how far the whole has come."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from search.record import BAD_ENDINGS, TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECONDS_BETWEEN_LINES = 30.0  # that only say how far the search has come, where there is no terminal
+
+
+class Progress:
+    """Prints a line for each trial that ends, and where the search stands: in a terminal always, in a log now and then.
+
+    What had ended before the first `update` was seen in an earlier session, and is not printed again.
+    """
+
+    def __init__(
+        self, console: "Console", *, num_trials: int, max_seconds: float | None, searched: Sequence[str]
+    ) -> None:
+        """num_trials, max_seconds: the budget of the whole run. searched: the parameters that tell its trials apart."""
+        from rich.live import Live
+
+        self._console = console
+        self._num_trials = num_trials
+        self._max_seconds = max_seconds
+        self._searched = searched
+        self._live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
+        self._ended: set[str] | None = None
+        self._first_epochs = 0
+        self._began = time.monotonic()
+        self._next_line = self._began + SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> "Progress":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, records: Sequence[TrialRecord], spent: float) -> None:
+        """Shows what is new. spent: seconds of the budget that are used up."""
+        from rich.text import Text
+
+        ended = {record.trial_id for record in records if record.status != "running"}
+        if self._ended is None:
+            self._ended, self._first_epochs, self._began = ended, _epochs(records), time.monotonic()
+        for record in records:
+            if record.trial_id in ended - self._ended:
+                style = "red" if record.status in BAD_ENDINGS else ""
+                self._print(Text(ending_line(record, self._searched), style=style))
+        self._ended |= ended
+        standing = Text(self._standing(records, spent))
+        if self._live is not None:
+            self._live.update(standing)
+        elif time.monotonic() >= self._next_line:
+            self._print(standing)
+
+    def _print(self, text: Any) -> None:
+        self._console.print(text, soft_wrap=True)
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+
+    def _standing(self, records: Sequence[TrialRecord], spent: float) -> str:
+        """Where the search stands, in one line."""
+        running = sum(record.status == "running" for record in records)
+        bad = sum(record.status in BAD_ENDINGS for record in records)
+        done = len(records) - running
+        elapsed = time.monotonic() - self._began
+        epochs = _epochs(records) - self._first_epochs
+        parts = [f"{done} of {self._num_trials} trials done, {running} running, {bad} ended badly"]
+        if epochs == 0:
+            parts.append("waiting for the first epoch")
+        else:
+            parts.append(f"{epochs / max(elapsed, 1e-9):.2g} epochs/s")
+        left = time_left(done=done, num_trials=self._num_trials, spent=spent, max_seconds=self._max_seconds)
+        if left is not None:
+            parts.append(f"about {in_words(left)} left")
+        scored = [record for record in records if record.val_dice is not None and record.status not in BAD_ENDINGS]
+        if scored:
+            best = max(scored, key=lambda record: record.val_dice or 0.0)
+            parts.append(f"best val_dice {best.val_dice:.4f} ({best.trial_id}: {short_config(best, self._searched)})")
+        return " | ".join(parts)
+
+
+def ending_line(record: TrialRecord, searched: Sequence[str]) -> str:
+    """One line on a trial that has ended: how, how good, at what cost, with what config, why so early."""
+    dice = "no val_dice" if record.val_dice is None else f"val_dice {record.val_dice:.4f}"
+    cost = f"{record.epochs} epochs in {in_words(record.seconds)}"
+    line = f"{record.trial_id} {record.status}: {dice}, {cost}, {short_config(record, searched)}"
+    return f"{line}: {record.reason}" if record.reason else line
+
+
+def short_config(record: TrialRecord, searched: Sequence[str]) -> str:
+    """The values that tell this trial from others."""
+    values = {name: record.config[name] for name in searched}
+    texts = (f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(texts)
+
+
+def time_left(*, done: int, num_trials: int, spent: float, max_seconds: float | None) -> float | None:
+    """Seconds that the search may still take, by its limit and by its trials so far; None when nothing tells."""
+    bounds = []
+    if max_seconds is not None:
+        bounds.append(max_seconds - spent)
+    if done:
+        bounds.append(spent / done * (num_trials - done))
+    return max(0.0, min(bounds)) if bounds else None
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people: `8 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _epochs(records: Sequence[TrialRecord]) -> int:
+    return sum(record.epochs for record in records)

@@ -1,0 +1,150 @@
+"""The machines of a search: starts or joins Ray without a word, and says how many trials fit on them."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.input_error import InputError
+
+PROJECT = Path(__file__).parents[1]
+PACKAGES = ("data", "model", "search")
+SECONDS_TO_ANSWER = 3.0
+
+# Set before Ray is imported: no word to its makers, no workers that nobody asked for, and Tune without its own log
+# files, snapshots of its state, changes of folder and handling of Ctrl-C, for all of which the search has its own way.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What one machine has for trials: CPU cores and GPUs."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What one trial takes of a machine: CPU cores and GPUs, parts of one included."""
+
+    cpus: float
+    gpus: float
+
+    def fit(self, there: Sequence[Machine]) -> int:
+        """How many trials run on these machines side by side."""
+        tolerance = 1e-6  # a third of a GPU fits three times
+        by_cpus = [int(machine.cpus / self.cpus + tolerance) for machine in there]
+        if self.gpus == 0:
+            return sum(by_cpus)
+        return sum(
+            min(cpus, int(machine.gpus / self.gpus + tolerance)) for cpus, machine in zip(by_cpus, there, strict=True)
+        )
+
+
+@contextmanager
+def running_ray(address: str | None) -> Iterator[None]:
+    """A Ray to run trials on: one of its own on this machine, or the cluster at the address.
+
+    Inside a process that has joined Ray already, that Ray. Raises InputError when no cluster answers at the address.
+    """
+    cluster = None if address is None else find_cluster(address)
+    os.environ.update(QUIET)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if cluster is None:
+        ray.init(address="local", include_dashboard=False, **quiet)
+    else:
+        code = {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
+        try:
+            ray.init(address=cluster, runtime_env=code, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            raise InputError(
+                f"address {address!r}: the cluster does not let us in ({error}); see docs/cluster.md."
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def find_cluster(address: str) -> str:
+    """The host:port of the cluster that is meant. Raises InputError when nothing answers there, within seconds."""
+    place = address
+    if address == "auto":
+        from ray._private.utils import read_ray_address
+
+        place = os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
+        if not place:
+            raise InputError("address 'auto' finds no cluster on this machine: run `ray start`, or give host:port.")
+    host, _, port = place.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise InputError(f"address {place!r} must be host:port, such as 10.0.0.1:6379, or auto.")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER) as connection:
+            greet(connection)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"address {place!r}: no cluster answers ({error}); start one (docs/cluster.md), or leave --address out."
+        ) from error
+    return place
+
+
+def greet(connection: socket.socket) -> None:
+    """Exchanges the greeting of HTTP/2 (RFC 9113, section 3.4), which Ray speaks: Ray itself would wait for ages.
+
+    Raises OSError when the other side does not speak it.
+    """
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return  # an encrypted cluster answers only to those whom Ray introduces
+    connection.settimeout(SECONDS_TO_ANSWER)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")  # preface, empty settings
+    if connection.recv(9)[3:4] != b"\4":
+        raise OSError("what listens there is no Ray")
+
+
+def machines() -> list[Machine]:
+    """What the machines of the running Ray have."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
+
+
+def choose_needs(cpus: float, gpus: float | None, there: Sequence[Machine]) -> Needs:
+    """What each trial takes: as asked, and one GPU where there are any and nothing was asked.
+
+    Raises InputError when not even one trial fits on any machine.
+    """
+    if gpus is None:
+        gpus = 1.0 if any(machine.gpus >= 1 for machine in there) else 0.0
+    needs = Needs(cpus=cpus, gpus=gpus)
+    if needs.fit(there) == 0:
+        found = " and ".join(f"one with {machine.cpus:g} CPUs and {machine.gpus:g} GPUs" for machine in there)
+        raise InputError(
+            f"cpus_per_trial {cpus:g} and gpus_per_trial {gpus:g} fit on no machine: there is {found}; ask for less."
+        )
+    return needs

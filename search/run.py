@@ -1,0 +1,169 @@
+"""The command `python -m search.run`: from a folder of pictures to a leaderboard and the best model."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from data.command_line import INTERRUPTED, OK, Given, read_config_option, read_yaml_settings, run_command
+from data.readers import load
+from data.segmentation_data import SegmentationData, Split
+from data.split import split_data
+from search.resources import choose_needs, machines, running_ray
+from search.run_folder import RunFolder, choose_name, describe_data, find_run, held, keep_data, new_run
+from search.settings import SearchSettings, check_same_run
+from search.space import Space, parse_space, space_texts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search.driver import Outcome
+
+NO_MODEL = 1
+TOP_ROWS = 10
+
+
+def run(
+    settings: SearchSettings,
+    *,
+    config: Annotated[Path | None, "YAML file with these settings."] = None,  # noqa: ARG001 - for read_defaults
+) -> int:
+    """Searches for a good U-net: trains many, stops those that fall behind, keeps a leaderboard and the best model.
+
+    Without any option it is a small search on synthetic retinas. The results lie in runs/NAME.
+    """
+    chosen = space_texts(parse_space(settings.space))
+    settings = replace(settings, space=tuple(f"{name}={text}" for name, text in chosen.items()))
+    if settings.print_config:
+        print(settings.as_yaml(), end="")
+        return OK
+    space = parse_space(settings.space, pinned={"max_epochs": settings.max_epochs, "seed": settings.seed})
+    data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
+    split = split_data(data)
+
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    with opened_run(settings) as folder:
+        keep_data(folder, describe_data(data, split))
+        folder.settings.write_text(settings.as_yaml(), encoding="utf-8")
+        introduce(folder, data, split, console)
+        with running_ray(settings.address):
+            if settings.dry_run:
+                return rehearse(settings, space, data, split, console)
+            outcome = search_with_progress(settings, space, data, split, folder, console)
+    return conclude(settings, folder, data, outcome, console)
+
+
+@contextmanager
+def opened_run(settings: SearchSettings) -> Iterator[RunFolder]:
+    """The folder to search in: that of the run which goes on, or a new one, which a dry run takes away again."""
+    if settings.resume:
+        assert settings.name is not None
+        folder = find_run(settings.storage, settings.name)
+        with held(folder):
+            check_same_run(settings, read_saved(folder), settings.name)
+            yield folder
+    else:
+        name = settings.name or choose_name(settings.storage, settings.data)
+        with new_run(settings.storage, name, keep=not settings.dry_run) as folder:
+            yield folder
+
+
+def read_saved(folder: RunFolder) -> Mapping[str, Any]:
+    """The settings with which a run began."""
+    import yaml
+
+    saved: Mapping[str, Any] = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
+    return saved
+
+
+def read_defaults(given: Given) -> Mapping[str, Mapping[str, Any]]:
+    """Settings that were not typed: those of the file after `--config`, and those of the run that goes on."""
+    sources = dict(read_config_option(given))
+    named = {
+        name: value for source in reversed(sources.values()) for name, value in source.items() if value is not None
+    }
+    named |= {name: words[-1] for name, words in given.items()}
+    if "resume" in named and "name" in named:
+        storage = Path(str(named.get("storage", SearchSettings.storage)))
+        folder = find_run(storage, str(named["name"]))
+        sources[str(folder.settings)] = read_yaml_settings(folder.settings)
+    return sources
+
+
+def search_with_progress(
+    settings: SearchSettings, space: Space, data: SegmentationData, split: Split, folder: RunFolder, console: "Console"
+) -> "Outcome":
+    """The search, on the Ray that is running, shown on the console."""
+    from search.driver import search
+    from search.progress import Progress
+
+    needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, machines())
+    searched = [name for name, domain in space.domains.items() if len(domain.ends) > 1]
+    with Progress(
+        console, num_trials=settings.num_trials, max_seconds=settings.max_seconds, searched=searched
+    ) as progress:
+        return search(settings, space, data, split, folder, needs, look=progress.update, version=installed_version())
+
+
+def rehearse(settings: SearchSettings, space: Space, data: SegmentationData, split: Split, console: "Console") -> int:
+    """Measures what the search would take, and says so."""
+    from search.dry_run import describe_estimates, estimate_extremes
+
+    there = machines()
+    needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
+    estimates = estimate_extremes(space, data, split, needs)
+    for line in describe_estimates(estimates, settings, needs.fit(there)):
+        console.print(line)
+    return OK
+
+
+def introduce(folder: RunFolder, data: SegmentationData, split: Split, console: "Console") -> None:
+    """Says where the results will lie and what there is to learn from."""
+    count, height, width, _ = data.images.shape
+    classes = ", ".join(data.class_names)
+    console.print(
+        f"{folder.path}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
+        f"{len(split.train)} to train on, {len(split.validation)} to choose by, {len(split.test)} kept for the end"
+    )
+
+
+def conclude(
+    settings: SearchSettings, folder: RunFolder, data: SegmentationData, outcome: "Outcome", console: "Console"
+) -> int:
+    """Shows the leaderboard and what to do next; gives the exit code."""
+    from search import leaderboard
+
+    leaderboard.render(leaderboard.to_frame(outcome.records, data.class_names), console, top=TOP_ROWS)
+    console.print(f"leaderboard: {folder.leaderboard}")
+    if outcome.best is not None:
+        console.print(f"best model:  {folder.best} ({outcome.best.trial_id}, val_dice {outcome.best.val_dice:.4f})")
+        console.print(f"use it:      python -m model.predict {shlex.quote(str(folder.best))} PICTURES")
+    if outcome.interrupted:
+        storage = (
+            "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(str(settings.storage))}"
+        )
+        console.print(f"interrupted; go on with: python -m search.run --resume --name {folder.path.name}{storage}")
+        return INTERRUPTED
+    if outcome.best is None:
+        reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
+        console.print(f"no trial gave a model: {reasons[0]}")
+        return NO_MODEL
+    return OK
+
+
+def installed_version() -> str:
+    """The version of this project, for the leaderboard; empty where it is not installed."""
+    try:
+        return version("unet-search")
+    except PackageNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(run, defaults=read_defaults))

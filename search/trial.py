@@ -1,0 +1,156 @@
+"""One trial, in a worker of Ray: trains, reports every epoch, and says in words how it ended."""
+
+import gc
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.segmentation_data import SegmentationData, Split
+from model.config import TrainConfig
+
+PACKAGES = ("data", "model", "search")
+PROJECT = Path(__file__).parents[1]
+ERROR_FILE = "error.txt"
+SAMPLE = "sample.png"
+
+Report = Callable[[dict[str, Any]], None]
+Train = Callable[..., Iterator[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedWork:
+    """What all trials of a search have in common; lies in Ray's object store, and its arrays are read there.
+
+    train: used in place of `model.train.train` where it is not None. folder: has a folder for each trial. threads: CPU
+    threads of one trial. device: "cpu" or "cuda".
+    """
+
+    data: SegmentationData
+    split: Split
+    train: Train | None
+    folder: Path
+    threads: int
+    device: str
+
+
+def run_trial(params: Mapping[str, Any], trial_id: str, work: SharedWork, report: Report) -> None:
+    """Trains with these parameters and hands every epoch to `report`, going on from where the trial's folder stands.
+
+    Each report has a `status`; the last one also `done`, and a `reason` when the trial ended badly. `report` may
+    leave by SystemExit to stop the trial: what it held is let go then too.
+    """
+    check_device(work.device)
+    folder = work.folder / trial_id
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        train_and_report(params, folder, work, report)
+    except Exception as error:  # noqa: BLE001 - whatever a trial dies of becomes its row in the leaderboard
+        (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        report({"status": failure_status(error), "reason": failure_reason(error), "done": True})
+    finally:
+        release_memory(work.device)
+
+
+def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, report: Report) -> None:
+    """The training itself, with its curves for TensorBoard."""
+    import torch
+    from tensorboardX import SummaryWriter
+
+    from model.train import BEST, train
+
+    torch.set_num_threads(work.threads)
+    config = TrainConfig.from_mapping(params)
+    epochs: Any = (work.train or train)(config, work.data, work.split, device=work.device, folder=folder, resume=True)
+    with closing(epochs), closing(SummaryWriter(str(folder))) as curves:
+        for epoch in epochs:
+            numbers = epoch.flat()
+            write_curves(curves, numbers)
+            done = numbers["epoch"] >= config.max_epochs
+            checkpoint = f"{folder.parent.name}/{folder.name}/{BEST}"
+            status = "completed" if done else "running"
+            if done:
+                keep_sample(folder, work.data, work.split)
+            report(numbers | {"status": status, "checkpoint": checkpoint, "done": done})
+
+
+def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:
+    """Draws what the trial's best model makes of the first validation image."""
+    from PIL import Image
+
+    from model.sample import draw_sample
+    from model.train import BEST
+
+    if (folder / BEST).is_dir():
+        Image.fromarray(draw_sample(folder / BEST, data, split.validation[0])).save(folder / SAMPLE)
+
+
+def write_curves(curves: Any, numbers: Mapping[str, Any]) -> None:
+    """One epoch's numbers as points of TensorBoard's curves."""
+    for name, value in numbers.items():
+        if isinstance(value, int | float) and name != "epoch":
+            curves.add_scalar(name, value, numbers["epoch"])
+
+
+def check_device(device: str) -> None:
+    """Raises where an earlier trial has left the device broken: Ray then starts this one in a fresh process."""
+    if device != "cpu":
+        import torch
+
+        torch.zeros(1, device=device)
+        torch.cuda.reset_peak_memory_stats()
+
+
+def release_memory(device: str) -> None:
+    """Gives a GPU's memory back, for the next trial in this process and for others beside it."""
+    if device != "cpu":
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def failure_status(error: Exception) -> str:
+    """The leaderboard's word for what the training died of."""
+    from model.diagnose import TrainingFailure
+
+    if isinstance(error, TrainingFailure):
+        return error.status
+    return "out_of_memory" if is_out_of_memory(error) else "failed"
+
+
+def failure_reason(error: Exception) -> str:
+    """What the training died of, in words."""
+    from model.diagnose import TrainingFailure
+
+    if isinstance(error, TrainingFailure):
+        return error.reason
+    if is_out_of_memory(error):
+        return f"memory did not suffice ({first_line(error)}): try a smaller batch_size, crop_size, width or depth"
+    return f"{type(error).__name__}: {first_line(error)} ({last_own_line(error)})"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the machine, had no memory left."""
+    import torch
+
+    # On the CPU torch raises a plain RuntimeError, which only its words tell from others.
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def first_line(error: Exception) -> str:
+    """The error's first sentence or line, for a row of a table."""
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0].rstrip(".") if lines else "no message"
+
+
+def last_own_line(error: Exception) -> str:
+    """The line of this project in which the error came up, as `model/train.py:12`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if path.parent.parent == PROJECT and path.parent.name in PACKAGES:
+            return f"{path.parent.name}/{path.name}:{frame.lineno}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown line"

@@ -1,0 +1,482 @@
+"""The training: it learns, ends with a reason, keeps its best, and goes on as if it had never been interrupted."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import pairwise
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from data.augment import put_on_device
+from data.input_error import InputError
+from data.segmentation_data import SegmentationData, Split
+from model import train as training
+from model.checkpoint import WEIGHTS, load_model, load_tensors, save_tensors
+from model.config import LOSSES, TrainConfig
+from model.diagnose import TrainingFailure
+from model.losses import LOSSES as LOSS_FUNCTIONS
+from model.metrics import PixelCounts, scores
+from model.progress import EpochReport
+from model.train import (
+    BEST,
+    LAST,
+    count_class_pixels,
+    draw_order,
+    evaluate,
+    learning_rate_at,
+    set_pixel_statistics,
+    train,
+)
+from model.unet import UNet
+from tests.toys import PROPERTY, TASKS, colored_squares, data_of, split_in_two
+
+CPU = torch.device("cpu")
+# Learns the toy tasks in half a second.
+QUICK = TrainConfig(
+    depth=2,
+    width=4,
+    learning_rate=0.02,
+    batch_size=4,
+    max_epochs=10,
+    crop_size=16,
+    epoch_pixels=0,
+    augmentation=0.3,
+    precision="float32",
+)
+# Runs four epochs of two steps, with all that a training has: dropout, augmentation, class weights.
+SHORT = replace(QUICK, width=2, max_epochs=4, dropout=0.2, class_weight=0.5, crop_size=0, batch_size=2)
+# What a resumed training may show otherwise: it has another clock and another process.
+CLOCK = ("seconds", "images_per_second", "peak_memory_mb")
+
+
+@pytest.fixture
+def squares() -> tuple[SegmentationData, Split]:
+    data = colored_squares("multilabel", side=16)
+    return data, split_in_two(data)
+
+
+def without_clock(reports: list[EpochReport]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in asdict(report).items() if name not in CLOCK} for report in reports]
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    return load_tensors(path)[0]
+
+
+def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_training_learns(task: str, loss: str) -> None:
+    data = colored_squares(task, count=10)
+    reports = list(train(replace(QUICK, loss=loss), data, split_in_two(data)))
+    assert max(report.val.dice for report in reports) > 0.9
+    assert reports[-1].train_loss < reports[0].train_loss / 2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_training_learns_from_grey_pictures_at_any_precision(precision: str) -> None:
+    data = colored_squares("binary", count=10)
+    grey = data_of(data.images[..., :1], data.masks)
+    reports = list(train(replace(QUICK, precision=precision), grey, split_in_two(grey)))
+    assert max(report.val.dice for report in reports) > 0.9
+
+
+def test_every_epoch_is_reported(squares: tuple[SegmentationData, Split]) -> None:
+    reports = list(train(SHORT, *squares))
+    assert [report.epoch for report in reports] == [1, 2, 3, 4]
+    assert all(later.seconds > earlier.seconds > 0 for earlier, later in pairwise(reports))
+    last = reports[-1]
+    # the last of eight steps, seen from its middle
+    assert last.learning_rate == learning_rate_at(SHORT, 7.5 / 8)
+    assert last.images_per_second > 0
+    assert last.peak_memory_mb > 0
+    assert last.parameters == sum(p.numel() for p in UNet(channels=3, outputs=2, depth=2, width=2).parameters())
+    assert (last.device, last.threshold, last.class_names) == ("cpu", 0.5, ("class0", "class1"))
+
+
+def test_a_report_lies_flat_under_the_names_of_the_leaderboard(squares: tuple[SegmentationData, Split]) -> None:
+    report = next(iter(train(SHORT, *squares)))
+    flat = report.flat()
+    measured = "dice iou f1_macro f1_micro precision_macro precision_micro recall_macro recall_micro accuracy"
+    assert {f"val_{name}" for name in measured.split()} < flat.keys()
+    assert {"val_dice_additive", "val_dice_class0", "val_dice_class1", "threshold", "epoch", "seconds"} < flat.keys()
+    assert all(isinstance(value, int | float | str) for value in flat.values())
+    assert flat["val_dice"] == report.val.dice
+    assert flat["val_dice_class1"] == report.val.class_dice[1]
+    # not under the name of the setting, which stands in the same row
+    assert flat["current_learning_rate"] == report.learning_rate
+    assert not flat.keys() & {"learning_rate", "class_names", "val_class_dice", "val"}
+
+
+def test_the_seed_decides_on_everything(squares: tuple[SegmentationData, Split], tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        list(train(replace(SHORT, seed=seed), *squares, folder=tmp_path / name))
+    first, again, other = (tensors_of(tmp_path / name / LAST) for name in "abc")
+    assert_same_tensors(first, again)
+    assert not torch.equal(first["network.head.weight"], other["network.head.weight"])
+
+
+def test_a_training_leaves_the_random_numbers_of_others_alone(squares: tuple[SegmentationData, Split]) -> None:
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = torch.rand(3).tolist(), np.random.rand(3).tolist()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    list(train(SHORT, *squares))
+    assert (torch.rand(3).tolist(), np.random.rand(3).tolist()) == expected
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
+@pytest.mark.parametrize("stops", [(1,), (2,), (1, 2, 3)], ids=str)
+def test_a_resumed_training_goes_the_way_of_an_uninterrupted_one(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, stops: tuple[int, ...], upsampling: str
+) -> None:
+    config = replace(SHORT, upsampling=upsampling)
+    whole = list(train(config, *squares, folder=tmp_path / "whole"))
+    pieces: list[EpochReport] = []
+    for stop in stops:
+        epochs = train(config, *squares, folder=tmp_path / "pieces", resume=True)
+        for report in epochs:
+            pieces.append(report)
+            if report.epoch == stop:
+                break
+        epochs.close()  # type: ignore[attr-defined]
+    pieces += train(config, *squares, folder=tmp_path / "pieces", resume=True)
+    # Each start reports the epoch again that it goes on from.
+    expected = sorted([*range(1, config.max_epochs + 1), *stops])
+    assert [report.epoch for report in pieces] == expected
+    assert without_clock(pieces) == [without_clock(whole)[epoch - 1] for epoch in expected]
+    assert_same_tensors(tensors_of(tmp_path / "whole" / LAST), tensors_of(tmp_path / "pieces" / LAST))
+    best = Path(BEST) / WEIGHTS
+    assert_same_tensors(tensors_of(tmp_path / "whole" / best), tensors_of(tmp_path / "pieces" / best))
+    seconds = [report.seconds for report in pieces]
+    assert seconds == sorted(seconds)
+
+
+def test_a_finished_training_that_is_resumed_only_reports_its_last_epoch_again(
+    squares: tuple[SegmentationData, Split], tmp_path: Path
+) -> None:
+    whole = list(train(SHORT, *squares, folder=tmp_path))
+    before = (tmp_path / LAST).read_bytes()
+    assert list(train(SHORT, *squares, folder=tmp_path, resume=True)) == whole[-1:]
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+def test_without_resume_a_training_begins_anew(squares: tuple[SegmentationData, Split], tmp_path: Path) -> None:
+    whole = list(train(SHORT, *squares, folder=tmp_path))
+    assert without_clock(list(train(SHORT, *squares, folder=tmp_path))) == without_clock(whole)
+
+
+def test_resume_with_nothing_to_go_on_from_begins_at_the_first_epoch(
+    squares: tuple[SegmentationData, Split], tmp_path: Path
+) -> None:
+    assert next(iter(train(SHORT, *squares, folder=tmp_path / "new", resume=True))).epoch == 1
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.01}, {"width": 3}, {"seed": 1}, {"max_epochs": 9}], ids=str)
+def test_the_state_of_another_config_is_refused(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    next(iter(train(SHORT, *squares, folder=tmp_path)))
+    with pytest.raises(InputError, match="was written by a training with another config or other data") as refused:
+        next(iter(train(replace(SHORT, **change), *squares, folder=tmp_path, resume=True)))
+    assert str(tmp_path / LAST) in str(refused.value)
+
+
+def test_the_state_of_other_data_is_refused(squares: tuple[SegmentationData, Split], tmp_path: Path) -> None:
+    data, split = squares
+    next(iter(train(SHORT, data, split, folder=tmp_path)))
+    with pytest.raises(InputError, match="another config or other data"):
+        next(iter(train(SHORT, replace(data, fingerprint="other"), split, folder=tmp_path, resume=True)))
+
+
+@pytest.mark.parametrize("kept", [0, 50, -1])
+def test_a_damaged_state_is_refused(squares: tuple[SegmentationData, Split], tmp_path: Path, kept: int) -> None:
+    next(iter(train(SHORT, *squares, folder=tmp_path)))
+    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:kept])
+    with pytest.raises(InputError, match="is damaged"):
+        next(iter(train(SHORT, *squares, folder=tmp_path, resume=True)))
+
+
+def test_a_state_that_no_training_wrote_is_refused(squares: tuple[SegmentationData, Split], tmp_path: Path) -> None:
+    save_tensors(tmp_path / LAST, {"weight": torch.ones(1)}, {})
+    with pytest.raises(InputError, match="another config or other data"):
+        next(iter(train(SHORT, *squares, folder=tmp_path, resume=True)))
+
+
+def test_closing_the_generator_ends_the_training(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs_run = []
+    train_epoch = training.train_epoch
+
+    def counted(*arguments: Any, **named: Any) -> tuple[float, int]:
+        epochs_run.append(arguments[4])
+        return train_epoch(*arguments, **named)
+
+    monkeypatch.setattr(training, "train_epoch", counted)
+    epochs = train(SHORT, *squares, folder=tmp_path)
+    for report in epochs:
+        # What was reported is already kept.
+        assert load_tensors(tmp_path / LAST)[1]["progress"]["report"]["epoch"] == report.epoch
+        assert load_model(tmp_path / BEST)[1].config == SHORT
+        if report.epoch == 2:
+            epochs.close()  # type: ignore[attr-defined]
+    assert epochs_run == [1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [BEST, LAST]
+
+
+def test_nothing_is_kept_without_a_folder(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    list(train(SHORT, *squares))
+    assert list(tmp_path.iterdir()) == []
+
+
+def script_evaluation(monkeypatch: pytest.MonkeyPatch, found: Iterator[tuple[int, int]]) -> None:
+    """Lets each epoch be judged by true and false positives of a script, of 20 true pixels among 100, in each class."""
+
+    def judged(*_arguments: Any, **_named: Any) -> PixelCounts:
+        tp, fp = (torch.tensor([part, part]) for part in next(found))
+        return PixelCounts(tp=tp, fp=fp, fn=20 - tp, tn=80 - fp)
+
+    monkeypatch.setattr(training, "evaluate", judged)
+
+
+def test_the_best_model_is_that_of_the_first_of_the_best_epochs(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_evaluation(monkeypatch, iter([(5, 0), (15, 0), (15, 0), (10, 0)]))
+    weights = [tensors_of(tmp_path / LAST) for _ in train(SHORT, *squares, folder=tmp_path)]
+    best, facts = load_tensors(tmp_path / BEST / WEIGHTS)
+    assert facts["scores"] == {"epoch": 2, "val_dice": pytest.approx(30 / 35)}
+    assert_same_tensors(
+        best, {name.removeprefix("network."): part for name, part in weights[1].items() if "network." in name}
+    )
+    assert not torch.equal(best["head.weight"], weights[3]["network.head.weight"])
+
+
+def test_a_resumed_training_remembers_its_best(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_evaluation(monkeypatch, iter([(15, 0), (10, 0), (12, 0), (14, 0)]))
+    epochs = train(SHORT, *squares, folder=tmp_path)
+    assert [next(epochs).epoch, next(epochs).epoch] == [1, 2]
+    assert [report.epoch for report in train(SHORT, *squares, folder=tmp_path, resume=True)] == [2, 3, 4]
+    assert load_tensors(tmp_path / BEST / WEIGHTS)[1]["scores"]["epoch"] == 1
+
+
+def test_the_best_model_on_disk_scores_what_was_reported(tmp_path: Path) -> None:
+    data = colored_squares("multiclass", count=8)
+    split = split_in_two(data)
+    reports = list(train(replace(QUICK, max_epochs=4), data, split, folder=tmp_path))
+    network, card = load_model(tmp_path / BEST)
+    judged = put_on_device(data, split.validation, CPU)
+    counts = evaluate(network, judged, card.label_mode, threshold=card.threshold, bfloat16=False)
+    assert scores(counts) == max((report.val for report in reports), key=lambda val: val.dice)
+
+
+def first_divergence(data: SegmentationData, folder: Path) -> TrainingFailure | None:
+    """How a training that steps far too widely ends, for the first seed whose features do not all die instead."""
+    config = replace(QUICK, depth=5, normalisation="none", upsampling="nearest", learning_rate=10.0, max_epochs=2)
+    for seed in range(8):
+        try:
+            list(train(replace(config, seed=seed), data, split_in_two(data), folder=folder))
+        except TrainingFailure as failure:
+            return failure
+    return None
+
+
+def test_a_training_without_normalisation_at_a_huge_learning_rate_diverges(tmp_path: Path) -> None:
+    failure = first_divergence(colored_squares("binary"), tmp_path)
+    assert failure is not None
+    assert failure.status == "diverged"
+    assert "the loss was no longer finite by step" in failure.reason
+    assert failure.reason.endswith("try a smaller learning rate")
+    # Weights that are no numbers are never kept.
+    for path in tmp_path.rglob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in tensors_of(path).values())
+
+
+def test_a_loss_that_is_not_a_number_once_ends_the_epoch_at_its_next_check(
+    squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def poisoned(logits: Tensor, *_others: Any) -> Tensor:
+        steps.append(logits)
+        return logits.square().mean() * (float("nan") if len(steps) == 4 else 1.0)
+
+    monkeypatch.setitem(LOSS_FUNCTIONS, "both", poisoned)
+    monkeypatch.setattr(training, "STEPS_BETWEEN_CHECKS", 3)
+    epochs = train(replace(SHORT, batch_size=1, crop_size=8), *squares, folder=tmp_path)
+    with pytest.raises(TrainingFailure, match="diverged: the loss was no longer finite by step 6 of epoch 1, at"):
+        next(epochs)
+    assert len(steps) == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ((0, 0), "predicted no pixel of any class for 3 epochs in a row: try a loss with Dice"),
+        ((20, 80), "predicted every pixel of the picture for 3 epochs in a row: try a smaller class_weight"),
+    ],
+    ids=["empty", "full"],
+)
+def test_masks_that_stay_empty_or_full_end_a_training(
+    squares: tuple[SegmentationData, Split],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    found: tuple[int, int],
+    words: str,
+) -> None:
+    config = replace(SHORT, max_epochs=9, collapse_epochs=3)
+    script_evaluation(monkeypatch, iter([found, found, (5, 5), *[found] * 6]))
+    reports = []
+    with pytest.raises(TrainingFailure) as failure:
+        for report in train(config, *squares, folder=tmp_path):
+            reports.append(report)
+            if report.epoch == 4:
+                break
+        # An interruption does not make it forget what it saw.
+        reports += train(config, *squares, folder=tmp_path, resume=True)
+    # Three in a row after the good third epoch are complete with the sixth; the fourth is reported at both starts.
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 4, 5]
+    assert failure.value.status == "collapsed"
+    assert failure.value.reason.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("masks_are", "kind"), [(0, "no pixel of any class"), (1, "every pixel of the picture")], ids=["empty", "full"]
+)
+def test_a_network_that_learns_empty_or_full_masks_collapses(masks_are: int, kind: str) -> None:
+    data = colored_squares("binary", side=16)
+    masks = data.masks.copy()
+    masks[:4] = masks_are
+    data = replace(data, masks=masks)
+    config = replace(QUICK, crop_size=0, max_epochs=40, collapse_epochs=3, learning_rate=0.05)
+    with pytest.raises(TrainingFailure, match=f"collapsed: predicted {kind} for 3 epochs in a row"):
+        list(train(config, data, split_in_two(data)))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "share"),
+    [
+        ("cosine", 0.0, 0.0),
+        ("cosine", 0.0125, 0.25),
+        ("cosine", 0.025, 0.5),
+        ("cosine", 0.05, 1.0),
+        ("cosine", 0.05 + 0.95 / 3, 0.75),  # cos 60 degrees is a half
+        ("cosine", 0.525, 0.5),
+        ("cosine", 0.05 + 0.95 * 2 / 3, 0.25),
+        ("cosine", 1.0, 0.0),
+        ("constant", 0.025, 0.5),
+        ("constant", 0.05, 1.0),
+        ("constant", 0.525, 1.0),
+        ("constant", 1.0, 1.0),
+    ],
+)
+def test_the_learning_rate_by_hand(schedule: str, progress: float, share: float) -> None:
+    config = TrainConfig(learning_rate=0.2, schedule=schedule)
+    assert learning_rate_at(config, progress) == pytest.approx(0.2 * share, abs=1e-12)
+
+
+@given(
+    pictures=st.integers(1, 30),
+    samples=st.integers(1, 100),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+@PROPERTY
+def test_every_picture_is_drawn_as_often_as_any_other(pictures: int, samples: int, batch_size: int, seed: int) -> None:
+    batches = draw_order(pictures, samples, batch_size, np.random.default_rng(seed))
+    assert all(len(batch) == batch_size for batch in batches)
+    assert samples <= len(batches) * batch_size < samples + batch_size
+    order = [index for batch in batches for index in batch]
+    drawn = Counter(dict.fromkeys(range(pictures), 0))
+    drawn.update(order)
+    assert len(drawn) == pictures
+    assert max(drawn.values()) - min(drawn.values()) <= 1
+    # None comes again before all others came.
+    for start in range(0, len(order), pictures):
+        round_of_all = order[start : start + pictures]
+        assert len(set(round_of_all)) == len(round_of_all)
+
+
+def test_the_order_differs_from_epoch_to_epoch() -> None:
+    generator = np.random.default_rng(0)
+    assert draw_order(20, 20, 4, generator) != draw_order(20, 20, 4, generator)
+
+
+def test_class_pixels_are_counted_where_they_count() -> None:
+    masks = np.zeros((2, 2, 2, 3), np.uint8)
+    masks[0, 0, 0] = 1
+    masks[1, 0] = 1
+    masks[1, 1, 1, 2] = 1
+    valid = np.ones((2, 2, 3), np.uint8)
+    valid[0, :, 0] = 0
+    pictures = put_on_device(data_of(np.zeros((2, 2, 3, 1), np.uint8), masks, valid), (0, 1), CPU)
+    own, counted = count_class_pixels(pictures)
+    assert own.tolist() == [2 + 6, 1]
+    assert int(counted) == 4 + 6
+
+
+def test_pixel_statistics_are_those_of_the_training_pixels_that_count() -> None:
+    images = np.zeros((3, 1, 4, 3), np.uint8)
+    images[0, 0, :, 0] = [10, 20, 30, 255]
+    images[1, 0, :, 0] = [40, 50, 60, 70]
+    images[2] = 200
+    images[:, :, :, 1] = 90
+    valid = np.ones((3, 1, 4), np.uint8)
+    valid[0, 0, 3] = 0
+    data = data_of(images, np.zeros((3, 1, 1, 4), np.uint8), valid)
+    network = UNet(channels=3, outputs=1, depth=2, width=1)
+    set_pixel_statistics(network, data, Split(train=(0, 1), validation=(2,)))
+    # 10, 20, ... 70: mean 40, squared deviations 900 400 100 0 100 400 900, their mean 400
+    assert network.pixel_mean.tolist() == pytest.approx([40, 90, 0])
+    # what is flat is not divided by zero
+    assert network.pixel_deviation.tolist() == pytest.approx([20, 1, 1])
+
+
+def test_evaluation_judges_each_picture_once_whatever_is_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = colored_squares("multiclass", count=5, side=16)
+    judged = put_on_device(data, (0, 1, 2, 3, 4), CPU)
+    network = UNet(channels=3, outputs=3, depth=2, width=2)
+    network.train()
+    results = []
+    for pixels in (1, 16 * 16 * 2, 2**20):
+        monkeypatch.setattr(training, "EVALUATED_PIXELS", pixels)
+        results.append(evaluate(network, judged, data.label_mode, threshold=0.5, bfloat16=False))
+    assert not network.training
+    for counts in results:
+        assert int(counts.tp[0] + counts.fp[0] + counts.fn[0] + counts.tn[0]) == 5 * 16 * 16
+        assert json.dumps([part.tolist() for part in vars(counts).values()]) == json.dumps(
+            [part.tolist() for part in vars(results[0]).values()]
+        )
+
+
+def test_a_class_that_no_validation_picture_holds_does_not_end_a_training(tmp_path: Path) -> None:
+    data = colored_squares("multilabel", side=16)
+    masks = data.masks.copy()
+    masks[4:, 1] = 0
+    data = replace(data, masks=masks)
+    config = replace(SHORT, max_epochs=12, learning_rate=0.05, dropout=0.0, loss="dice")
+    reports = list(train(config, data, split_in_two(data), folder=tmp_path))
+    assert len(reports) == 12
+    resumed = next(iter(train(config, data, split_in_two(data), folder=tmp_path, resume=True)))
+    assert [isnan(dice) for dice in resumed.val.class_dice] == [isnan(dice) for dice in reports[-1].val.class_dice]

@@ -1,0 +1,175 @@
+"""`python -m model.train`, from the words typed to the files written."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.readers import load
+from data.segmentation_data import Preparation
+from data.split import split_data
+from model.checkpoint import CONFIG, WEIGHTS, load_model, load_tensors, read_card, save_model
+from model.config import TrainConfig
+from model.train import BEST, LAST, train
+from tests.toys import colored_squares, write_folder
+
+TINY = TrainConfig(depth=2, width=2, crop_size=16, epoch_pixels=0, batch_size=4, max_epochs=1, precision="float32")
+TINY_OPTIONS = [
+    *("--depth", 2, "--width", 2, "--crop-size", 16, "--epoch-pixels", 0, "--batch-size", 4),
+    *("--precision", "float32", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "pictures", colored_squares("multilabel"))
+
+
+def names_in(folder: Path) -> Iterable[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_one_epoch_leaves_a_model_and_says_what_to_type_next(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "first"
+    options = ["--data", pictures, "--folder", folder, "--max-epochs", 1, *TINY_OPTIONS]
+    assert run_module("model.train", *options) == 0
+    assert names_in(folder) == [BEST, LAST]
+    card = load_model(folder / BEST)[1]
+    assert card.config == TINY
+    assert (card.source, card.class_names) == (str(pictures), ("class0", "class1"))
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = shown.out.splitlines()
+    assert lines[0] == f"{pictures}: 5 images to train on, 1 to validate, on cpu"
+    assert lines[1].startswith("epoch 1/1  loss ")
+    score = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]["val_dice"]
+    assert f"val_dice {score:.4f} (best {score:.4f}, epoch 1)" in lines[1]
+    assert lines[-1] == f"next: python -m model.predict {folder / BEST} PICTURES"
+
+
+def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path
+) -> None:
+    preparation = ["--color", "grey", "--size", 24, "--mask-threshold", 0.25]
+    first, again, changed = (tmp_path / name for name in ("first", "again", "changed"))
+    options = ["--data", pictures, "--folder", first, "--max-epochs", 2, "--seed", 5, *preparation, *TINY_OPTIONS]
+    assert run_module("model.train", *options) == 0
+    assert run_module("model.train", "--like", first / BEST, "--folder", again, "--device", "cpu") == 0
+    card = read_card(first / BEST / CONFIG)
+    assert card.preparation == Preparation(color="grey", size=24, mask_threshold=0.25)
+    assert read_card(again / BEST / CONFIG) == card
+    for file in (LAST, f"{BEST}/{WEIGHTS}"):
+        expected, found = (load_tensors(folder / file)[0] for folder in (first, again))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+    changes = ["--depth", 3, "--color", "rgb", "--max-epochs", 1, "--device", "cpu"]
+    assert run_module("model.train", *changes, "--like", first / BEST, "--folder", changed) == 0
+    expected_config = replace(card.config, depth=3, max_epochs=1)
+    expected_preparation = replace(card.preparation, color="rgb")
+    changed_card = read_card(changed / BEST / CONFIG)
+    assert (changed_card.config, changed_card.preparation) == (expected_config, expected_preparation)
+
+
+def test_an_interrupted_training_goes_on_only_with_resume(
+    run_module: Callable[..., int],
+    refusal: Callable[..., str],
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    data = load(str(pictures))
+    interrupted = train(replace(TINY, max_epochs=3), data, split_data(data), folder=folder)
+    next(interrupted)
+    interrupted.close()  # type: ignore[attr-defined]
+    before = (folder / LAST).read_bytes()
+
+    options = ["--data", pictures, "--folder", folder, "--max-epochs", 3, *TINY_OPTIONS]
+    assert f"folder {str(folder)!r} holds a training: add --resume to go on" in refusal("model.train", *options)
+    assert "written by a training with another config" in refusal(
+        "model.train", *options, "--resume", "--learning-rate", 0.5
+    )
+    assert (folder / LAST).read_bytes() == before
+    assert run_module("model.train", *options, "--resume") == 0
+    epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert epochs == ["1/3", "2/3", "3/3"]
+
+
+def test_a_resumed_training_still_shows_the_best_epoch_from_before(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--data", pictures, "--folder", folder, "--max-epochs", 1, *TINY_OPTIONS]
+    assert run_module("model.train", *options) == 0
+    network, card = load_model(folder / BEST)
+    save_model(folder / BEST, network, card, {"epoch": 0, "val_dice": 0.9876})
+    capsys.readouterr()
+    assert run_module("model.train", *options, "--resume") == 0
+    assert "(best 0.9876, epoch 0)" in capsys.readouterr().out
+
+
+def test_a_training_that_collapses_ends_with_1_and_its_reason(
+    run_module: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = colored_squares("binary", side=16)
+    speck = np.zeros_like(data.masks)
+    speck[:, :, 8, 8] = 1
+    pictures = write_folder(tmp_path / "pictures", replace(data, masks=speck))
+    options = ["--data", pictures, "--folder", tmp_path / "run", "--loss", "weighted_ce", "--learning-rate", 0.05]
+    options += ["--max-epochs", 40, "--collapse-epochs", 2, *TINY_OPTIONS]
+    assert run_module("model.train", *options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("collapsed: predicted no pixel of any class for 2 epochs in a row: try")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "nowhere/at/all"], "data 'nowhere/at/all' does not exist"),
+        (["--data", "sintetic"], "Did you mean 'synthetic'?"),
+        (["--depth", "9"], "depth 9 must be 6 or less"),
+        (["--depth", "three"], "three"),
+        (["--loss", "dise"], "Did you mean 'dice'?"),
+        (["--learning-rate", "0"], "learning_rate 0.0 must be above 0"),
+        (["--learning-rat", "0.1"], "--learning-rat"),
+        (["--size", "2"], "size 2 must be from"),
+        (["--color", "gray"], "gray"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
+        (["--like", "nowhere/best"], "nowhere/best/config.yaml"),
+        (["stray"], "stray"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_ends_with_2_and_one_line_and_leaves_nothing_behind(
+    refusal: Callable[..., str], pictures: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    folder = tmp_path / "run"
+    data = [] if "--data" in options else ["--data", pictures]
+    assert words in refusal("model.train", *data, "--folder", folder, *options)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_epoch(
+    refusal: Callable[..., str], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    folder = tmp_path / "file" / "run"
+    words = refusal("model.train", "--data", pictures, "--folder", folder, *TINY_OPTIONS)
+    assert f"folder {str(folder)!r} cannot be written" in words
+
+
+def test_help_names_every_hyperparameter_with_its_meaning(
+    run_module: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_module("model.train", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--learning-rate" in shown
+    assert "down-samplings of the U-net" in shown
+    assert "--like" in shown
