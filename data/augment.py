@@ -32,7 +32,10 @@ class ResidentPictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples for one step: images float (B, C, h, w) in 0..255, masks float 0/1 (B, K, h, w), valid (B, 1, h, w)."""
+    """Samples for one step: images float (B, C, h, w), masks float 0/1 (B, K, h, w), valid (B, 1, h, w).
+
+    Images are in 0..255, but for colour changes, which may lead a little out of it.
+    """
 
     images: Tensor
     masks: Tensor

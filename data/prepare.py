@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from data.catalogue import Catalogue, Contents, Pixels, Sample, map_in_threads
+from data.class_names import check_class_names
 from data.input_error import InputError
 from data.segmentation_data import Preparation, SegmentationData, UInt8
 
@@ -58,7 +59,7 @@ def prepare(catalogue: Catalogue, preparation: Preparation, cache: Path | None) 
 
     Raises InputError for a preparation out of range, files that cannot be used, and a class without any pixel.
     """
-    _check(preparation)
+    check_preparation(preparation)
     entry = cache / _key(catalogue, preparation) if cache is not None and catalogue.files else None
     kept = _read_kept(entry, catalogue, preparation) if entry is not None else None
     if kept is not None:
@@ -92,7 +93,8 @@ def fit_image(image: UInt8, preparation: Preparation) -> UInt8:
     return fitted if fitted.ndim == 3 else fitted[..., None]
 
 
-def _check(preparation: Preparation) -> None:
+def check_preparation(preparation: Preparation) -> None:
+    """Raises InputError for a size, colour or threshold that is out of range."""
     size, threshold = preparation.size, preparation.mask_threshold
     if size is not None and not _SMALLEST <= size <= _LARGEST:
         raise InputError(f"size {size} must be from {_SMALLEST} to {_LARGEST} pixels: choose another, such as 256.")
@@ -105,6 +107,7 @@ def _check(preparation: Preparation) -> None:
 def _make(catalogue: Catalogue, preparation: Preparation) -> SegmentationData:
     """The data, from the files."""
     contents = catalogue.open()
+    check_class_names(contents.class_names)
     prepared = map_in_threads(partial(_prepare_sample, contents, preparation), catalogue.samples)
     _require_every_class(catalogue, contents, preparation, prepared)
     side = preparation.size

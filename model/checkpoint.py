@@ -15,7 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data.class_names import check_class_names
 from data.input_error import InputError
+from data.prepare import check_preparation
 from data.segmentation_data import LabelMode, Preparation, SegmentationData
 from model.config import TrainConfig
 from model.unet import UNet, build_unet
@@ -107,6 +109,8 @@ def read_card(path: Path) -> ModelCard:
             source=str(entries["source"]),
             fingerprint=str(entries["fingerprint"]),
         )
+        check_class_names(card.class_names)
+        check_preparation(card.preparation)
     except InputError as error:
         raise InputError(f"{str(path)!r}: {error}") from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:

@@ -68,7 +68,7 @@ def _checked(name: str, kind: Any, value: Any, rule: Mapping[str, Any]) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
-        raise InputError(f"{name} {value!r} must be a {kind.__name__}, not a {type(value).__name__}: {rule['meaning']}.")
+        raise InputError(f"{name} {value!r} must be of type {kind.__name__}, not {type(value).__name__}: {rule['meaning']}.")
     if "choices" in rule and value not in rule["choices"]:
         raise unknown_name(name, value, rule["choices"])
     if "above" in rule and not value > rule["above"]:

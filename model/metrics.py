@@ -23,10 +23,12 @@ class PixelCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Metrics in 0..1 (`dice_additive` in 0..K). "macro" is the mean over classes, "micro" pools their pixels.
+    """Metrics in 0..1 (`dice_additive` in 0..K).
 
+    "macro" is the mean over classes, "micro" pools their pixels. accuracy: the share of right answers, where each class
+    gives one for each pixel.
     A ratio 0 / 0 (nothing to find and nothing found) is left out of the mean over classes; where every class is
-    left out the mean is 0. class_dice and class_dice alone may hold NaN, for such a class.
+    left out the mean is 0. Only class_dice may hold NaN, for such a class.
     """
 
     dice: float

@@ -20,11 +20,11 @@ def class_color(index: int) -> tuple[int, int, int]:
 def draw_overlay(image: UInt8, planes: npt.NDArray[np.bool_], opacity: float = 0.7) -> UInt8:
     """A picture, uint8 (H, W, C), with each plane of (K, H, W) tinted in its class's colour, as RGB (H, W, 3).
 
-    Where planes overlap, it is black.
+    Where planes overlap, the later class shows most.
     """
-    pixels = torch.from_numpy(np.repeat(image, 3 // image.shape[2], axis=2).transpose(2, 0, 1).copy())
-    colors = [class_color(index) for index in range(len(planes))]
-    painted = draw_segmentation_masks(pixels, torch.from_numpy(planes.copy()), alpha=opacity, colors=colors)
+    painted = torch.from_numpy(np.repeat(image, 3 // image.shape[2], axis=2).transpose(2, 0, 1).copy())
+    for index, plane in enumerate(torch.from_numpy(planes.copy())):
+        painted = draw_segmentation_masks(painted, plane, alpha=opacity, colors=class_color(index))
     overlay: UInt8 = painted.permute(1, 2, 0).contiguous().numpy()
     return overlay
 

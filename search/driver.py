@@ -99,7 +99,8 @@ def search(
     )
     try:
         with ending.interruptible():
-            tuner.fit()
+            if not ending.stop_all():
+                tuner.fit()
         if not ending.interrupted:
             searcher.close(f"max_time {settings.max_time} reached")
     finally:

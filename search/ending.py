@@ -34,22 +34,31 @@ class Ending(Stopper):
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, the first Ctrl-C (or a polite kill) ends the search in good order; the second one at once."""
+        """Inside, the first Ctrl-C ends the search in good order; a second one, or a polite kill, leaves at once.
+
+        A polite kill (SIGTERM) often goes to all processes together, and Ray's end before anything can be put in order.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def interrupt(_number: int, _frame: object) -> None:
             self.interrupted = True
-            for one in before:
-                signal.signal(one, signal.default_int_handler)
+            signal.signal(signal.SIGINT, leave)
 
-        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        def leave(_number: int, _frame: object) -> None:
+            self.interrupted = True
+            raise KeyboardInterrupt
+
+        before = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt)}
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, leave)
         try:
             yield
+        except KeyboardInterrupt:
+            assert self.interrupted
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class WorkersEnd(Callback):

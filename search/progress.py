@@ -93,8 +93,10 @@ class Progress:
 def ending_line(record: TrialRecord, searched: Sequence[str]) -> str:
     """One line on a trial that has ended: how, how good, at what cost, with what config, why so early."""
     dice = "no val_dice" if record.val_dice is None else f"val_dice {record.val_dice:.4f}"
-    cost = f"{record.epochs} epochs in {in_words(record.seconds)}"
-    line = f"{record.trial_id} {record.status}: {dice}, {cost}, {short_config(record, searched)}"
+    epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
+    config = short_config(record, searched)
+    facts = [dice, f"{epochs} in {in_words(record.seconds)}", *([config] if config else [])]
+    line = f"{record.trial_id} {record.status}: {', '.join(facts)}"
     return f"{line}: {record.reason}" if record.reason else line
 
 

@@ -69,6 +69,8 @@ def running_ray(address: str | None) -> Iterator[None]:
     """
     cluster = None if address is None else find_cluster(address)
     os.environ.update(QUIET)
+    if cluster is not None:
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries to join; one a second
     import ray
 
     if ray.is_initialized():

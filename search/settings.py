@@ -135,7 +135,7 @@ def _check_gpus(gpus: float | None) -> None:
 def _check_name(name: str) -> None:
     """Raises InputError for a name that makes no folder."""
     wrong = _FORBIDDEN_IN_NAMES.search(name)
-    if wrong or name.startswith("."):
+    if not name or wrong or name.startswith("."):
         raise InputError(
             f"name {name!r} makes no good folder: use letters, digits, and _ - + or . between them; "
             "where the folder lies is --storage."

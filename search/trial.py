@@ -92,6 +92,7 @@ def write_curves(curves: Any, numbers: Mapping[str, Any]) -> None:
     for name, value in numbers.items():
         if isinstance(value, int | float) and name != "epoch":
             curves.add_scalar(name, value, numbers["epoch"])
+    curves.flush()
 
 
 def check_device(device: str) -> None:

@@ -168,6 +168,22 @@ def test_image_and_mask_move_together(side: int, crop_size: int) -> None:
     assert (shown == batch.masks)[counts].float().mean() > 0.97
 
 
+@pytest.mark.parametrize(("height", "width"), [(30, 90), (90, 30)])
+def test_a_disc_stays_round_in_a_picture_that_is_not_square(height: int, width: int) -> None:
+    rows, columns = np.ogrid[:height, :width]
+    disc = (np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2) < 9).astype(np.uint8)
+    batch = batch_of(resident(data_of(disc[None, ..., None], disc[None, None])), [0] * 32)
+    lengths = []
+    for mask in batch.masks[:, 0]:
+        places = mask.nonzero().double()
+        short, long = torch.linalg.eigvalsh(places.T.cov()).sqrt().tolist()
+        # Shear alone makes it an ellipse, by less than a fifth.
+        assert long / short < 1.2
+        lengths.append(long)
+    # The zoom is up to e^0.35 either way.
+    assert 1.5 < max(lengths) / min(lengths) < 2.2
+
+
 @pytest.mark.parametrize("side", [24, 25])
 @pytest.mark.parametrize("crop_size", [0, 10, 11])
 def test_the_faintest_augmentation_is_a_flip_of_the_plain_crop(side: int, crop_size: int) -> None:

@@ -190,7 +190,7 @@ def change(**entries: Any) -> Callable[[dict[str, Any]], Any]:
         (change(config=None), "is no model configuration"),
         (change(config={"depht": 3}), "parameter 'depht' is not known"),
         (change(config={"depth": 9}), "depth 9 must be 6 or less"),
-        (change(config={"depth": "3"}), "depth '3' must be a int"),
+        (change(config={"depth": "3"}), "depth '3' must be of type int"),
         (change(channels="three"), "is no model configuration"),
         (change(channels=0), "no channels"),
         (change(class_names=[]), "no classes"),
@@ -257,3 +257,20 @@ def test_nothing_in_the_room_could_run_what_a_file_holds(path: Path) -> None:
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
             assert not names & {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
             assert not (getattr(node, "module", None) in {"torch", "yaml"} and names & {"load", "save", "unsafe_load"})
+
+
+@pytest.mark.parametrize("name", ["../../evil", "..", "", "a/b", "a\\b", "additive", "line\nbreak"])
+def test_a_class_name_that_leads_out_of_the_folder_is_refused(folder: Path, name: str) -> None:
+    card = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    card["class_names"] = [name, "other"]
+    (folder / CONFIG).write_text(yaml.safe_dump(card), encoding="utf-8")
+    with pytest.raises(InputError, match="class name"):
+        read_card(folder / CONFIG)
+
+
+def test_a_preparation_out_of_range_is_refused(folder: Path) -> None:
+    card = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    card["preparation"]["size"] = 3
+    (folder / CONFIG).write_text(yaml.safe_dump(card), encoding="utf-8")
+    with pytest.raises(InputError, match="size 3 must be"):
+        read_card(folder / CONFIG)

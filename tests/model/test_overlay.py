@@ -59,3 +59,9 @@ def test_a_comparison_shows_picture_truth_prediction_and_errors() -> None:
         assert tuple(errors[0, 1]) == MISSED
         assert tuple(errors[0, 2]) == INVENTED
         assert (errors[1, 1:] == 100 // 3).all()
+
+
+def test_where_classes_overlap_the_later_one_shows_most() -> None:
+    drawn = draw_overlay(PICTURE, planes_at((0, 0, 0), (1, 0, 0)), opacity=0.9)
+    distance = [np.abs(drawn[0, 0].astype(int) - np.array(class_color(index))).sum() for index in (0, 1)]
+    assert distance[1] < distance[0]

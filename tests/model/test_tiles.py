@@ -66,27 +66,47 @@ def test_a_picture_up_to_the_tile_is_seen_in_one_piece() -> None:
     assert network.sizes == [(16, 9), (16, 9), (16, 9)]
 
 
-def test_neighbouring_tiles_share_the_overlap_and_fade_into_each_other() -> None:
-    class Numbered(nn.Module):
-        """Sees 1 / 4 everywhere in its first tile and 3 / 4 in the next."""
+@pytest.mark.parametrize(("width", "tiles"), [(16, 1), (17, 2), (28, 2), (29, 3), (40, 3), (41, 4)])
+def test_tiles_are_as_few_as_share_the_overlap(width: int, tiles: int) -> None:
+    network: Any = SeenPictures(outputs=1)
+    predict_probabilities(network, picture(8, width), MULTILABEL, bfloat16=False, tile=16, overlap=4)
+    assert len(network.sizes) == tiles
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.tiles = 0
 
-        def forward(self, images: Tensor) -> Tensor:
-            self.tiles += 1
-            return torch.full_like(images[:, :1], 3.0).log() * (1 if self.tiles == 2 else -1)
+class FirstAndSecond(nn.Module):
+    """Sees 1 / 4 everywhere in its first tile and 3 / 4 everywhere in its second."""
 
-    network: Any = Numbered()
-    # tiles from 0 to 16 and from 12 to 28: four columns are shared
-    seen = predict_probabilities(network, picture(8, 28), MULTILABEL, bfloat16=False, tile=16, overlap=4)[0, 0]
+    def __init__(self) -> None:
+        super().__init__()
+        self.tiles = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.tiles += 1
+        return torch.full_like(images[:, :1], 3.0).log() * (1 if self.tiles == 2 else -1)
+
+
+@pytest.mark.parametrize(
+    ("width", "counts_of_first", "counts_of_second"),
+    [
+        # tiles from 0 to 16 and from 12 to 28 share four columns
+        (28, [4, 3, 2, 1], [1, 2, 3, 4]),
+        # tiles from 0 to 16 and from 6 to 22 share ten: each counts in full but for its outer four
+        (22, [4, 4, 4, 4, 4, 4, 4, 3, 2, 1], [1, 2, 3, 4, 4, 4, 4, 4, 4, 4]),
+    ],
+)
+def test_neighbouring_tiles_fade_into_each_other(
+    width: int, counts_of_first: list[int], counts_of_second: list[int]
+) -> None:
+    network: Any = FirstAndSecond()
+    seen = predict_probabilities(network, picture(8, width), MULTILABEL, bfloat16=False, tile=16, overlap=4)[0, 0]
     assert network.tiles == 2
     torch.testing.assert_close(seen, seen[:1].expand_as(seen))
-    # the first counts 4/4 3/4 2/4 1/4 there, the second 1/4 2/4 3/4 4/4
-    shared = [(0.25 * first + 0.75 * (5 - first)) / 5 for first in (4, 3, 2, 1)]
-    expected = [0.25] * 12 + shared + [0.75] * 12
-    assert seen[0].tolist() == pytest.approx(expected, abs=1e-6)
+    shared = [
+        (0.25 * first + 0.75 * second) / (first + second)
+        for first, second in zip(counts_of_first, counts_of_second, strict=True)
+    ]
+    alone = width - 16
+    assert seen[0].tolist() == pytest.approx([0.25] * alone + shared + [0.75] * alone, abs=1e-6)
 
 
 def test_a_picture_of_bytes_and_one_of_floats_give_the_same() -> None:

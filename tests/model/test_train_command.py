@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from data import augment
 from data.readers import load
 from data.segmentation_data import Preparation
 from data.split import split_data
@@ -156,9 +157,11 @@ def test_a_mistake_ends_with_2_and_one_line_and_leaves_nothing_behind(
     assert not folder.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_first_epoch(
-    refusal: Callable[..., str], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
+    refusal: Callable[..., str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The module is loaded anew by the command and takes its batches from here.
+    monkeypatch.setattr(augment, "draw_batch", None)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     folder = tmp_path / "file" / "run"
     words = refusal("model.train", "--data", pictures, "--folder", folder, *TINY_OPTIONS)

@@ -115,6 +115,21 @@ def test_normalisation_is_what_its_name_says(normalisation: str, kind: type[nn.M
     assert getattr(layers[1], "num_groups", None) == groups
 
 
+def test_dropout_drops_whole_channels_of_the_lowest_level_while_training_only() -> None:
+    network = UNet(channels=1, outputs=1, depth=2, width=8, dropout=0.5)
+    seen: list[torch.Tensor] = []
+    network.dropout.register_forward_hook(lambda _module, _inputs, features: seen.append(features))
+    images = torch.rand(1, 1, 32, 32) * 255
+    network.train()
+    network(images)
+    network.eval()
+    assert torch.equal(network(images), network(images))
+    dropped, *kept = (int((features == 0).all(dim=(2, 3)).sum()) for features in seen)
+    assert seen[0].shape == (1, 32, 8, 8)
+    assert 4 < dropped < 28
+    assert max(kept) < 4
+
+
 def test_pixels_are_brought_to_mean_zero_and_deviation_one_by_the_stored_statistics() -> None:
     network = UNet(channels=3, outputs=1, depth=2, width=2).eval()
     images = torch.rand(1, 3, 8, 8) * 255

@@ -1,0 +1,97 @@
+"""What a search shows: each ending once, and where it stands, in a terminal and in a log."""
+
+from dataclasses import asdict
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from model.config import TrainConfig
+from search.progress import Progress, ending_line, in_words, time_left
+from search.record import Status, TrialRecord
+
+SEARCHED = ("depth", "learning_rate")
+
+
+def record(
+    number: int, status: Status = "running", epochs: int = 0, dice: float | None = None, **more: Any
+) -> TrialRecord:
+    metrics = {} if dice is None else {"val_dice": dice}
+    return TrialRecord(
+        trial_id=f"t{number:04d}", config=asdict(TrainConfig()), status=status, epochs=epochs, metrics=metrics, **more
+    )
+
+
+def shown(*updates: list[TrialRecord], terminal: bool = False, num_trials: int = 4) -> list[str]:
+    """The lines that a console shows for these updates, half a minute apart."""
+    out = StringIO()
+    console = Console(file=out, force_terminal=terminal, width=60, markup=False, highlight=False, soft_wrap=True)
+    with Progress(console, num_trials=num_trials, max_seconds=None, searched=SEARCHED) as progress:
+        for records in updates:
+            progress._next_line = 0.0
+            progress.update(records, spent=100.0)
+    return out.getvalue().splitlines()
+
+
+def test_a_log_has_a_line_for_each_ending_once() -> None:
+    running = record(0, epochs=3, dice=0.5)
+    done = record(0, "completed", epochs=5, dice=0.75, seconds=42)
+    bad = record(1, "diverged", epochs=1, reason="the loss [was] no number")
+    lines = shown([running], [done, bad], [done, bad])
+    assert [line for line in lines if line.startswith("t0")] == [
+        "t0000 completed: val_dice 0.7500, 5 epochs in 42 s, depth 3, learning_rate 0.005",
+        "t0001 diverged: no val_dice, 1 epoch in 0 s, depth 3, learning_rate 0.005: the loss [was] no number",
+    ]
+
+
+def test_what_ended_in_an_earlier_session_is_not_told_again() -> None:
+    earlier, now = record(0, "completed", epochs=5, dice=0.75), record(1, "stopped", epochs=1, dice=0.25)
+    assert [line[:5] for line in shown([earlier], [earlier, now]) if line.startswith("t0")] == ["t0001"]
+
+
+def test_the_standing_says_how_far_the_search_has_come() -> None:
+    first = [record(0), record(1)]
+    later = [record(0, "completed", epochs=5, dice=0.75), record(1, "failed", dice=0.9), record(2, epochs=1, dice=0.5)]
+    waiting, *_, standing = shown(first, later, later)
+    assert waiting == "0 of 4 trials done, 2 running, 0 ended badly | waiting for the first epoch"
+    assert standing.startswith("2 of 4 trials done, 1 running, 1 ended badly | ")
+    assert " epochs/s | about 2 min left | " in standing
+    assert standing.endswith("best val_dice 0.7500 (t0000: depth 3, learning_rate 0.005)")
+
+
+def test_a_log_says_where_it_stands_only_now_and_then() -> None:
+    out = StringIO()
+    with Progress(Console(file=out), num_trials=4, max_seconds=None, searched=()) as progress:
+        for _ in range(50):
+            progress.update([record(0)], spent=1.0)
+    assert out.getvalue() == ""
+
+
+def test_a_terminal_keeps_the_endings_and_clears_the_standing() -> None:
+    done = record(0, "completed", epochs=5, dice=0.75)
+    text = "\n".join(shown([record(0)], [done], terminal=True))
+    assert "t0000 completed: val_dice 0.7500" in text
+    assert "1 of 4 trials done" in text
+    assert text.endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize(
+    ("done", "spent", "limit", "left"),
+    [(0, 10, None, None), (0, 10, 60, 50), (2, 10, None, 10), (2, 10, 15, 5), (4, 10, None, 0), (1, 99, 60, 0)],
+)
+def test_time_left_is_bounded_by_the_limit_and_by_the_trials(
+    done: int, spent: float, limit: float | None, left: float | None
+) -> None:
+    assert time_left(done=done, num_trials=4, spent=spent, max_seconds=limit) == left
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (8, "8 s"), (99, "99 s"), (180, "3 min"), (7500, "2 h 5 min")]
+)
+def test_durations_are_told_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_an_ending_without_searched_parameters_is_short() -> None:
+    assert ending_line(record(0, "completed", 1, 0.5), ()) == "t0000 completed: val_dice 0.5000, 1 epoch in 0 s"

@@ -1,0 +1,107 @@
+"""One real search from the command line, and what the command says at its end."""
+
+import json
+from dataclasses import asdict, replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from model.checkpoint import load_model
+from model.config import TrainConfig
+from search.driver import Outcome
+from search.leaderboard import columns, read
+from search.record import TrialRecord
+from search.run import NO_MODEL, conclude
+from search.run_folder import RunFolder
+from search.settings import SearchSettings
+from tests.search.commands import SMALL, run_here, start
+from tests.toys import colored_squares
+
+
+def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, errors = start("--storage", str(tmp_path), "--num-trials", "3", "--max-epochs", "2", *SMALL).communicate()
+    folder = tmp_path / "synthetic-001"
+    assert errors == ""
+    lines = out.splitlines()
+    assert lines[0].startswith(f"{folder}: 24 images of ")
+    assert sorted(line.split(":")[0] for line in lines[1:4]) == [f"t000{number} completed" for number in range(3)]
+    assert f"leaderboard: {folder}/leaderboard.csv" in lines
+    assert lines[-1] == f"use it:      python -m model.predict {folder}/best PICTURES"
+
+    rows = read(folder / "leaderboard.csv")
+    assert list(rows.columns) == columns(["vessel"])
+    assert rows["rank"].to_list() == [1, 2, 3]
+    assert rows.epochs.to_list() == [2, 2, 2]
+    assert f"({rows.trial_id[0]}, val_dice {rows.val_dice[0]:.4f})" in lines[-2]
+    _, card = load_model(folder / "best")
+    assert (card.source, card.class_names, card.config.depth) == ("synthetic", ("vessel",), 2)
+    assert {path.name for path in folder.iterdir()} == {
+        *("settings.yaml", "dataset.json", "study.log", "leaderboard.csv", "best", "trials")
+    }
+    facts = json.loads((folder / "dataset.json").read_text())
+    assert facts["fingerprint"] == card.fingerprint
+    assert sum(map(len, facts["split"].values())) == len(facts["sizes"]) == 24
+
+    # The settings are enough to ask for the same again.
+    assert run_here("--config", str(folder / "settings.yaml"), "--print-config") == 0
+    assert capsys.readouterr().out == (folder / "settings.yaml").read_text()
+    assert yaml.safe_load((folder / "settings.yaml").read_text())["num_trials"] == 3
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_dry_run_measures_and_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small, largest = "depth=2:3,width=2,batch_size=4,crop_size=16", "depth 3, width 2, batch_size 4, crop_size 16"
+    assert run_here("--storage", str(tmp_path / "runs"), "--dry-run", "--max-time", "2h", "--space", small) == 0
+    _, first, second, total = capsys.readouterr().out.splitlines()
+    assert first.startswith("smallest training (depth 2, ")
+    assert second.startswith(f"largest training ({largest}): ")
+    assert " parameters, " in second
+    assert total.startswith("12 trials of ")
+    assert total.endswith("2 at a time: " + total.split(": ")[1])
+    assert "--max-time ends it after 2h" in total
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_config_is_printed_with_the_whole_space_and_nothing_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("num_trials: 7\nmax_time: 15m\nspace: {depth: 4, loss: [dice, both]}\n")
+    assert run_here("--config", str(file), "--num-trials", "9", "--print-config") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["num_trials"], printed["max_time"]) == (9, "15m")
+    assert {"depth=4", "loss=dice|both"} <= set(printed["space"])
+    assert any(text.startswith("learning_rate=") for text in printed["space"])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def ended(outcome: Outcome, folder: Path, storage: str = "runs") -> tuple[int, list[str]]:
+    """What the command says of this outcome: exit code and lines."""
+    out = StringIO()
+    settings = SearchSettings(storage=Path(storage))
+    console = Console(file=out, markup=False, soft_wrap=True)
+    code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), outcome, console)
+    return code, out.getvalue().splitlines()
+
+
+RECORD = TrialRecord(trial_id="t0000", config=asdict(TrainConfig()), status="running", metrics={"val_dice": 0.5})
+
+
+def test_an_interrupted_search_says_how_to_go_on() -> None:
+    interrupted = Outcome(records=[RECORD], best=RECORD, interrupted=True)
+    code, lines = ended(interrupted, Path("runs/mine"))
+    assert (code, lines[-1]) == (130, "interrupted; go on with: python -m search.run --resume --name mine")
+    _, lines = ended(interrupted, Path("my runs/mine"), "my runs")
+    assert lines[-1].endswith("--resume --name mine --storage 'my runs'")
+    assert lines[-2].endswith("'my runs/mine/best' PICTURES")
+
+
+def test_a_search_without_any_model_says_why() -> None:
+    failed = replace(RECORD, status="failed", reason="[Errno 28] no space left", metrics={})
+    code, lines = ended(Outcome(records=[failed], best=None, interrupted=False), Path("runs/mine"))
+    assert (code, lines[-1]) == (NO_MODEL, "no trial gave a model: [Errno 28] no space left")

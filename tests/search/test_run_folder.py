@@ -1,0 +1,105 @@
+"""The folder of a run: its name, who may work in it, and that a refused search leaves nothing behind."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data.input_error import InputError
+from search.run_folder import RunFolder, choose_name, describe_data, find_run, held, keep_data, new_run
+from tests.toys import colored_squares, split_in_two
+
+
+def test_runs_on_the_same_data_are_numbered(tmp_path: Path) -> None:
+    assert choose_name(tmp_path / "none", "stare") == "stare-001"
+    for name in ("stare-001", "stare-007", "stare-x", "stare-wide-009"):
+        (tmp_path / name).mkdir()
+    assert choose_name(tmp_path, "stare") == "stare-008"
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("some/where/cells", "cells-001"),
+        ("../cells/", "cells-001"),
+        ("my cells (new)", "my-cells-new-001"),
+        ("...", "run-001"),
+    ],
+)
+def test_a_name_made_from_a_folder_is_a_good_name(tmp_path: Path, data: str, name: str) -> None:
+    assert choose_name(tmp_path, data) == name
+
+
+def test_a_new_run_stays_and_its_name_is_taken(tmp_path: Path) -> None:
+    with new_run(tmp_path / "a" / "b", "mine") as run:
+        run.settings.touch()
+    assert find_run(tmp_path / "a" / "b", "mine") == run
+    with pytest.raises(InputError, match=r"run 'mine' exists in .* add --resume, or take another --name"):
+        new_run(tmp_path / "a" / "b", "mine").__enter__()
+
+
+def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no GPU"), new_run(tmp_path / "a" / "b", "mine") as run:
+        run.settings.touch()
+        raise InputError("no GPU")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_search_leaves_what_others_made(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError), new_run(tmp_path / "a", "mine"):
+        raise InputError("no GPU")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_what_trials_have_done_is_never_taken_away(tmp_path: Path) -> None:
+    with pytest.raises(InputError), new_run(tmp_path, "mine") as run:
+        run.trials.mkdir()
+        raise InputError("too late")
+    assert run.trials.is_dir()
+
+
+def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    with new_run(tmp_path / "a", "mine", keep=False) as run:
+        run.settings.touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for storage in (tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(InputError, match=r"storage '.*' cannot be written"):
+            new_run(storage, "mine").__enter__()
+
+
+def test_a_run_that_is_not_there_is_told_from_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run 'mine' does not exist .* there is none yet"):
+        find_run(tmp_path / "none", "mine")
+    (tmp_path / "no run").mkdir()
+    with new_run(tmp_path, "yours") as run:
+        run.settings.touch()
+    with pytest.raises(InputError, match=r"run 'mine' does not exist .* there are yours: leave --resume out"):
+        find_run(tmp_path, "mine")
+
+
+def test_one_search_at_a_time_works_in_a_run(tmp_path: Path) -> None:
+    with (
+        new_run(tmp_path, "mine") as run,
+        pytest.raises(InputError, match="run 'mine' is being searched right now"),
+        held(run),
+    ):
+        pass
+    with held(run):
+        pass
+
+
+def test_a_run_goes_on_only_with_the_data_it_began_with(tmp_path: Path) -> None:
+    run, data = RunFolder(path=tmp_path), colored_squares("binary")
+    facts = describe_data(data, split_in_two(data))
+    keep_data(run, facts)
+    keep_data(run, facts)
+    assert facts["split"]["validation"] == ["picture4", "picture5"]
+    with pytest.raises(InputError, match="data 'toy' has another split than when run"):
+        keep_data(run, describe_data(data, split_in_two(data, 3)))
+    with pytest.raises(InputError, match="data 'toy' has another fingerprint than when run"):
+        keep_data(run, describe_data(replace(data, fingerprint="other"), split_in_two(data)))

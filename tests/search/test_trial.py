@@ -1,0 +1,107 @@
+"""One trial without Ray: what it reports, how it words its end, and that it lets go of what it held."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.diagnose import TrainingFailure
+from model.train import train
+from search.trial import ERROR_FILE, SAMPLE, SharedWork, failure_reason, failure_status, run_trial
+from tests.toys import colored_squares, split_in_two
+
+PARAMS: dict[str, Any] = {"depth": 2, "width": 2, "crop_size": 16, "epoch_pixels": 0, "max_epochs": 2}
+
+
+def run(folder: Path, training: Any = None, report: Callable[[dict[str, Any]], None] | None = None) -> list[Any]:
+    """The reports of one trial of this training in `folder`/trials."""
+    data = colored_squares("binary")
+    work = SharedWork(
+        data=data, split=split_in_two(data), train=training, folder=folder / "trials", threads=1, device="cpu"
+    )
+    reports: list[dict[str, Any]] = []
+    run_trial(PARAMS, "t0000", work, report or reports.append)
+    return reports
+
+
+def test_a_trial_reports_every_epoch_and_its_end(tmp_path: Path) -> None:
+    reports = run(tmp_path)
+    assert [(report["epoch"], report["status"], report["done"]) for report in reports] == [
+        (1, "running", False),
+        (2, "completed", True),
+    ]
+    assert {report["checkpoint"] for report in reports} == {"trials/t0000/best"}
+    assert all(0 <= report["val_dice"] <= 1 for report in reports)
+    files = {path.name.split(".")[0] for path in (tmp_path / "trials/t0000").iterdir()}
+    assert {"best", "last", "events", Path(SAMPLE).stem} <= files
+    assert Path(ERROR_FILE).stem not in files
+
+
+def test_a_trial_that_was_cut_off_goes_on_where_it_stood(tmp_path: Path) -> None:
+    def stop_after_one(report: dict[str, Any]) -> None:
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        run(tmp_path, report=stop_after_one)
+    reports = run(tmp_path)
+    assert [(report["epoch"], report["status"]) for report in reports] == [(1, "running"), (2, "completed")]
+
+
+def test_a_trial_that_is_stopped_closes_its_training(tmp_path: Path) -> None:
+    closed = []
+
+    def training(*args: Any, **more: Any) -> Iterator[Any]:
+        try:
+            yield from train(*args, **more)
+        finally:
+            closed.append(True)
+
+    def stop(report: dict[str, Any]) -> None:
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        run(tmp_path, training, stop)
+    assert closed == [True]
+    assert not (tmp_path / "trials/t0000" / ERROR_FILE).exists()
+
+
+def test_a_trial_that_dies_reports_why_and_leaves_the_whole_story(tmp_path: Path) -> None:
+    def training(*args: Any, **more: Any) -> Iterator[Any]:
+        yield from ()
+        raise KeyError("nobody knows")
+
+    reports = run(tmp_path, training)
+    assert [(report["status"], report["done"]) for report in reports] == [("failed", True)]
+    assert reports[0]["reason"].startswith("KeyError: 'nobody knows' (search/trial.py:")
+    assert "Traceback" in (tmp_path / "trials/t0000" / ERROR_FILE).read_text()
+
+
+def test_parameters_are_checked_in_the_worker_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARAMS, "depth", 99)
+    assert run(tmp_path)[0]["reason"].startswith("InputError: depth 99 must be 6 or less: lower it (model/config.py:")
+
+
+def raised(function: Callable[[], Any]) -> Exception:
+    """What the function raises."""
+    with pytest.raises(Exception) as caught:
+        function()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (TrainingFailure("diverged", "the loss was no number"), "diverged", "the loss was no number"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to"), "out_of_memory", "(CUDA out of memory)"),
+        (MemoryError(), "out_of_memory", "(no message): try a smaller batch_size"),
+        (raised(lambda: torch.empty(2**60)), "out_of_memory", "try a smaller batch_size, crop_size, width or depth"),
+        (raised(lambda: 1 / 0), "failed", "ZeroDivisionError: division by zero ("),
+        (RuntimeError("first\nsecond"), "failed", "RuntimeError: first (unknown line)"),
+    ],
+)
+def test_every_end_has_a_status_and_words(error: Exception, status: str, words: str) -> None:
+    assert failure_status(error) == status
+    assert words in failure_reason(error)
+    assert "\n" not in failure_reason(error)
