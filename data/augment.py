@@ -85,11 +85,14 @@ def draw_batch(
     transforms = _transforms(len(indices), strength, generator)
     images, labels, theta = _windows(pictures, indices, centres, transforms, height, width)
     device = images.device
-    grid = F.affine_grid(theta.to(device), [len(indices), 1, height, width], align_corners=False)
+    grid = F.affine_grid(theta.to(device, non_blocking=True), [len(indices), 1, height, width], align_corners=False)
     warped = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     # A whole number survives nearest neighbour, and zeros outside make the mirrored pixels not count.
     moved = F.grid_sample(labels.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    gain, offset = (part.to(device) for part in _colour_changes(len(indices), images.shape[1], strength, generator))
+    gain, offset = (
+        part.to(device, non_blocking=True)
+        for part in _colour_changes(len(indices), images.shape[1], strength, generator)
+    )
     warped = torch.addcmul(offset, warped, gain)
     return Batch(images=warped, masks=moved[:, :-1], valid=moved[:, -1:])
 

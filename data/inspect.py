@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _find_faults(classes: Sequence[ClassSummary], split: dict[Part, int], empty:
         if missing:
             faults.append(
                 f"class {one.name!r} has no pixel in {' and '.join(missing)} ({one.images} image(s) hold it in all): "
-                "its score there means nothing; add images of it, or try another --seed."
+                "its score there means nothing; add images of it."
             )
         if one.pixel_share < _RARE:
             faults.append(
@@ -129,15 +129,11 @@ def main(
     data: Annotated[str, "name of a data set, or folder of images/ and masks/"],
     *,
     data_root: Annotated[Path | None, "folder that holds the named data sets"] = None,
-    size: Annotated[int | None, "fit pictures into a square of this side, in pixels"] = None,
-    color: Annotated[Literal["rgb", "grey"], "channels to keep"] = "rgb",
-    mask_threshold: Annotated[float, "grey masks belong to their class above this, 0..1"] = 0.5,
-    seed: Annotated[int, "seed of the split, where the data names no parts"] = 0,
+    preparation: Preparation,
 ) -> None:
     """Says what a data set holds: pictures, sizes, classes, their shares, the split, and what may go wrong."""
-    preparation = Preparation(size=size, color=color, mask_threshold=mask_threshold)
     loaded = load(data, root=data_root, preparation=preparation)
-    print_summary(summarize(loaded, split_data(loaded, seed=seed)))
+    print_summary(summarize(loaded, split_data(loaded)))
 
 
 def print_summary(summary: DataSummary) -> None:

@@ -16,6 +16,8 @@ from data.input_error import InputError
 from data.segmentation_data import UInt8
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
+# Pillow knows many more, some of which run other programs on what a stranger wrote.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 # Pillow's TIFF reader warns of damage beside raising its error, and a mistake is told in one line. The filter is the
@@ -121,7 +123,7 @@ def _decode(path: Path) -> Image.Image:
         content = path.read_bytes()
         if path.name.lower().endswith(".gz"):
             content = gzip.decompress(content)
-        picture = Image.open(io.BytesIO(content))
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
         picture.load()
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

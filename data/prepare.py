@@ -24,7 +24,7 @@ from data.segmentation_data import Preparation, SegmentationData, UInt8
 log = logging.getLogger(__name__)
 
 # Part of every cache key: raise it when the same files and preparation would give other arrays than before.
-_FORMAT = 1
+_FORMAT = 2
 _ARRAYS = ("images", "masks", "valid")
 _DETAILS = "data.json"
 # What moving a folder to a name that is taken ends with.

@@ -1,6 +1,6 @@
 """Types for pictures on their way to a training: how to prepare them, what they became, who learns from which."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -24,9 +24,11 @@ class Preparation:
     mask_threshold: in 0..1; in grey per-class masks a pixel belongs to the class when value / 255 is above it.
     """
 
-    size: int | None = None
-    color: Literal["rgb", "grey"] = "rgb"
-    mask_threshold: float = 0.5
+    size: int | None = field(default=None, metadata={"meaning": "Fit pictures into squares of this side; else native."})
+    color: Literal["rgb", "grey"] = field(default="rgb", metadata={"meaning": "Three channels or one."})
+    mask_threshold: float = field(
+        default=0.5, metadata={"meaning": "Share of white above which a grey mask's pixel belongs to the class."}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

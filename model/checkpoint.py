@@ -18,6 +18,7 @@ from torch import Tensor
 from data.class_names import check_class_names
 from data.input_error import InputError
 from data.prepare import check_preparation
+from data.replacing import replacing, write_text
 from data.segmentation_data import LabelMode, Preparation, SegmentationData
 from model.config import TrainConfig
 from model.unet import UNet, build_unet
@@ -126,10 +127,9 @@ def read_card(path: Path) -> ModelCard:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Writes tensors and facts (JSON values) into one safetensors file that is replaced as a whole."""
-    waiting = path.with_name(path.name + ".part")
     dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    save_file(dense, waiting, metadata={"facts": json.dumps(facts)})
-    waiting.replace(path)
+    with replacing(path) as waiting:
+        save_file(dense, waiting, metadata={"facts": json.dumps(facts)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -140,13 +140,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{str(path)!r} is damaged ({error}); take another checkpoint.") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file that is replaced as a whole."""
-    waiting = path.with_name(path.name + ".part")
-    waiting.write_text(text, encoding="utf-8")
-    waiting.replace(path)
 
 
 def _plain(value: Any) -> Any:

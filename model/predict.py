@@ -72,19 +72,23 @@ def write_masks(folder: Path, name: str, planes: Planes, card: ModelCard) -> Non
         _save(Image.fromarray(plane.astype(np.uint8) * 255), inside / f"{name}.png")
 
 
-def predict_folder(model: Path, images: Path, output: Path, device_name: str) -> Iterator[tuple[str, list[float]]]:
+def predict_pictures(
+    model: Path, pictures: list[Path], output: Path, device: torch.device
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Writes `output/masks` and `output/overlays` for every picture.
 
-    Yields each picture's name and the share (0..1) of its pixels that every class takes.
+    Yields each picture's name and, for each class, the share (0..1) of its pixels. Every picture is decoded once before
+    the first mask is written, so that a damaged one is found in time: InputError.
     """
-    device = choose_device(device_name)
     network, card = load_model(model, device)
-    for path in find_pictures(images):
+    for path in pictures:
+        read_color(path)
+    for path in pictures:
         image, name = read_color(path), picture_stem(path)
         planes = predict_planes(network, card, image, device)
         write_masks(output / "masks", name, planes, card)
         _save(Image.fromarray(draw_overlay(image, planes)), output / "overlays" / f"{name}.png")
-        yield name, planes.mean(axis=(1, 2)).tolist()
+        yield name, dict(zip(card.class_names, planes.mean(axis=(1, 2)).tolist(), strict=True))
 
 
 def main(
@@ -95,11 +99,10 @@ def main(
     device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto",
 ) -> int:
     """Write masks and overlays for new pictures with a trained model."""
-    class_names = load_model(model)[1].class_names
-    pictures = find_pictures(images)
+    chosen, pictures = choose_device(device), find_pictures(images)
     try:
-        for number, (name, shares) in enumerate(predict_folder(model, images, output, device), start=1):
-            found = "  ".join(f"{label} {share:.1%}" for label, share in zip(class_names, shares, strict=True))
+        for number, (name, shares) in enumerate(predict_pictures(model, pictures, output, chosen), start=1):
+            found = "  ".join(f"{label} {share:.1%}" for label, share in shares.items())
             print(f"{number}/{len(pictures)}  {name}  {found}", flush=True)
     except OSError as error:
         raise InputError(f"output {str(output)!r} cannot be written ({error}): choose another --output.") from error

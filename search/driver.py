@@ -10,9 +10,11 @@ from typing import Any
 import ray
 from ray import tune
 
+from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
 from search.ending import Ending, WorkersEnd
+from search.progress import in_words
 from search.record import TRIAL_ID, TrialRecord, records_from_study
 from search.resources import Needs, machines
 from search.run_folder import RunFolder
@@ -75,6 +77,8 @@ def search(
         dataset=f"{data.source}@{data.fingerprint[:8]}",
         version=version,
     )
+    if settings.max_seconds is not None and spent >= settings.max_seconds and searcher.has_more:
+        raise InputError(f"max_time {settings.max_time} is used up ({in_words(spent)}): give a longer --max-time.")
     ending = Ending(None if settings.max_seconds is None else settings.max_seconds - spent)
     watch = Watch(searcher, needs, run, data.class_names, spent, look)
     work = SharedWork(

@@ -90,7 +90,7 @@ def measure_training(
     )
 
 
-def describe_estimates(estimates: Sequence[Estimate], settings: SearchSettings, slots: int) -> list[str]:
+def describe_estimates(estimates: Sequence[Estimate], space: Space, settings: SearchSettings, slots: int) -> list[str]:
     """The estimates in words, a line each, and what they mean for the whole search."""
     lines = []
     for name, one in zip(NAMES, estimates, strict=True):
@@ -99,12 +99,13 @@ def describe_estimates(estimates: Sequence[Estimate], settings: SearchSettings, 
             f"{one.parameters:,} parameters, {one.seconds_an_epoch:.2g} s an epoch, {one.peak_memory_mb:.0f} MB"
         )
         lines.append(f"{name} training ({config}): {what}")
-    rounds = ceil(settings.num_trials / slots) * settings.max_epochs
+    max_epochs = max(space.domains["max_epochs"].ends)
+    rounds = ceil(settings.num_trials / slots) * max_epochs
     times = [in_words(one.seconds_an_epoch * rounds) for one in estimates if not one.problem]
     if times:
         limit = "" if settings.max_time is None else f"; --max-time ends it after {settings.max_time}"
         lines.append(
-            f"{settings.num_trials} trials of {settings.max_epochs} epochs, {slots} at a time: {' to '.join(times)} "
+            f"{settings.num_trials} trials of {max_epochs} epochs, {slots} at a time: {' to '.join(times)} "
             f"if none is stopped early{limit}"
         )
     return lines

@@ -67,9 +67,9 @@ def running_ray(address: str | None) -> Iterator[None]:
 
     Inside a process that has joined Ray already, that Ray. Raises InputError when no cluster answers at the address.
     """
-    cluster = None if address is None else find_cluster(address)
     os.environ.update(QUIET)
-    if cluster is not None:
+    if address is not None:
+        find_cluster(address)
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries to join; one a second
     import ray
 
@@ -77,13 +77,14 @@ def running_ray(address: str | None) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if cluster is None:
+    if address is None:
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
         code = {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
         try:
-            ray.init(address=cluster, runtime_env=code, **quiet)
-        except (ConnectionError, RuntimeError) as error:
+            # For "auto", Ray itself finds the token of this machine's cluster.
+            ray.init(address=address, runtime_env=code, **quiet)
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise InputError(
                 f"address {address!r}: the cluster does not let us in ({error}); see docs/cluster.md."
             ) from error
@@ -136,6 +137,27 @@ def machines() -> list[Machine]:
     return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
 
 
+def require_shared(folder: Path) -> None:
+    """Raises InputError unless every machine of the running Ray sees the folder, where trials keep their models."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    sees = ray.remote(num_cpus=0)(os.path.isdir)
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    answers = [
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            str(folder.absolute())
+        )
+        for node in nodes[1:]  # a single machine sees what it has made itself
+    ]
+    for node, seen in zip(nodes[1:], ray.get(answers), strict=True):
+        if not seen:
+            raise InputError(
+                f"storage {str(folder.parent)!r} is not seen by machine {node['NodeManagerAddress']}: name a folder "
+                "with --storage that all machines share."
+            )
+
+
 def choose_needs(cpus: float, gpus: float | None, there: Sequence[Machine]) -> Needs:
     """What each trial takes: as asked, and one GPU where there are any and nothing was asked.
 
@@ -150,3 +172,22 @@ def choose_needs(cpus: float, gpus: float | None, there: Sequence[Machine]) -> N
             f"cpus_per_trial {cpus:g} and gpus_per_trial {gpus:g} fit on no machine: there is {found}; ask for less."
         )
     return needs
+
+
+def check_shared(file: Path) -> None:
+    """Raises InputError when a machine of the running Ray does not see this file of the driver's."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if len(alive) == 1:
+        return
+    is_file = ray.remote(num_cpus=0, max_retries=0)(Path.is_file)
+    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
+    seen = ray.get([is_file.options(scheduling_strategy=one).remote(file.absolute()) for one in there])
+    for node, sees in zip(alive, seen, strict=True):
+        if not sees:
+            raise InputError(
+                f"storage {str(file.parent.parent)!r} is not seen by machine {node['NodeManagerAddress']}: "
+                "name a folder that all machines share."
+            )

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from data.command_line import INTERRUPTED, OK, Given, read_config_option, read_y
 from data.readers import load
 from data.segmentation_data import SegmentationData, Split
 from data.split import split_data
-from search.resources import choose_needs, machines, running_ray
+from search.resources import Needs, check_shared, choose_needs, machines, running_ray
 from search.run_folder import RunFolder, choose_name, describe_data, find_run, held, keep_data, new_run
 from search.settings import SearchSettings, check_same_run
 from search.space import Space, parse_space, space_texts
@@ -48,14 +48,18 @@ def run(
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    with opened_run(settings) as folder:
+    with opened_run(settings) as folder, ExitStack() as running:
         keep_data(folder, describe_data(data, split))
+        with console.status("starting Ray"):
+            running.enter_context(running_ray(settings.address))
+        there = machines()
+        needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
+        check_shared(folder.dataset)
+        introduce(folder, data, split, needs.fit(there), console)
+        if settings.dry_run:
+            return rehearse(settings, space, data, split, needs, console)
         folder.settings.write_text(settings.as_yaml(), encoding="utf-8")
-        introduce(folder, data, split, console)
-        with running_ray(settings.address):
-            if settings.dry_run:
-                return rehearse(settings, space, data, split, console)
-            outcome = search_with_progress(settings, space, data, split, folder, console)
+        outcome = search_with_progress(settings, space, data, split, folder, needs, console)
     return conclude(settings, folder, data, outcome, console)
 
 
@@ -96,41 +100,48 @@ def read_defaults(given: Given) -> Mapping[str, Mapping[str, Any]]:
     return sources
 
 
+def introduce(folder: RunFolder, data: SegmentationData, split: Split, at_once: int, console: "Console") -> None:
+    """Says where the results will lie, what there is to learn from, and how many trials run side by side."""
+    count, height, width, _ = data.images.shape
+    classes = ", ".join(data.class_names)
+    console.print(
+        f"{folder.path}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
+        f"{len(split.train)} to train on, {len(split.validation)} to choose by, {len(split.test)} kept for the end; "
+        f"{at_once} trials at a time"
+    )
+
+
+def rehearse(
+    settings: SearchSettings, space: Space, data: SegmentationData, split: Split, needs: Needs, console: "Console"
+) -> int:
+    """Measures what the search would take, and says so."""
+    from search.dry_run import describe_estimates, estimate_extremes
+
+    for line in describe_estimates(
+        estimate_extremes(space, data, split, needs), space, settings, needs.fit(machines())
+    ):
+        console.print(line)
+    return OK
+
+
 def search_with_progress(
-    settings: SearchSettings, space: Space, data: SegmentationData, split: Split, folder: RunFolder, console: "Console"
+    settings: SearchSettings,
+    space: Space,
+    data: SegmentationData,
+    split: Split,
+    folder: RunFolder,
+    needs: Needs,
+    console: "Console",
 ) -> "Outcome":
     """The search, on the Ray that is running, shown on the console."""
     from search.driver import search
     from search.progress import Progress
 
-    needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, machines())
     searched = [name for name, domain in space.domains.items() if len(domain.ends) > 1]
     with Progress(
         console, num_trials=settings.num_trials, max_seconds=settings.max_seconds, searched=searched
     ) as progress:
         return search(settings, space, data, split, folder, needs, look=progress.update, version=installed_version())
-
-
-def rehearse(settings: SearchSettings, space: Space, data: SegmentationData, split: Split, console: "Console") -> int:
-    """Measures what the search would take, and says so."""
-    from search.dry_run import describe_estimates, estimate_extremes
-
-    there = machines()
-    needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
-    estimates = estimate_extremes(space, data, split, needs)
-    for line in describe_estimates(estimates, settings, needs.fit(there)):
-        console.print(line)
-    return OK
-
-
-def introduce(folder: RunFolder, data: SegmentationData, split: Split, console: "Console") -> None:
-    """Says where the results will lie and what there is to learn from."""
-    count, height, width, _ = data.images.shape
-    classes = ", ".join(data.class_names)
-    console.print(
-        f"{folder.path}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
-        f"{len(split.train)} to train on, {len(split.validation)} to choose by, {len(split.test)} kept for the end"
-    )
 
 
 def conclude(

@@ -15,6 +15,8 @@ from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
 from search.space import Space, start_point, suggest
 from search.study import make_sampler, open_study
 
+# What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
+OUT_OF_MEMORY = ("low on memory", "OutOfMemoryError", "out of memory")
 BAD_ENDING = "bad_ending"  # the constraint that a bad ending breaks
 
 
@@ -71,6 +73,12 @@ class StudySearcher(Searcher):
             self._study = self._open()
         return self._study
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the study has trials left to start or to go on with."""
+        trials = self.study.get_trials(deepcopy=False)
+        return len(trials) < self._num_trials or any(trial.state == TrialState.RUNNING for trial in trials)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """A trial for Ray: every field of `TrainConfig`, and our own id of it under `trial_id`.
 
@@ -103,7 +111,8 @@ class StudySearcher(Searcher):
         record = self._note(trial, result or {})
         reason = self._reason_of(trial_id) if self._reason_of else ""
         if error:
-            self._end(trial, record, "failed", reason or "its process died more often than it may be started again")
+            status = "out_of_memory" if any(words in reason for words in OUT_OF_MEMORY) else "failed"
+            self._end(trial, record, status, reason or "its process died more often than it may be started again")
         else:
             self._end(trial, record, "stopped", reason or _where(record))
         del self._live[trial_id]

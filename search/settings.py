@@ -23,6 +23,7 @@ THIS_TIME = ("name", "resume", "dry_run", "print_config")  # what concerns one s
 
 Scheduler = Literal["asha", "none"]  # the names in the table of search/schedulers.py, which only loads with Ray
 
+LONGEST_SECONDS = 366 * 86400
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FORBIDDEN_IN_NAMES = re.compile(r"[^\w.+-]")
 
@@ -99,8 +100,8 @@ def read_seconds(text: str) -> float:
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     else:
         raise InputError(f"max_time {text!r} is no duration: write it like 90s, 15m or 1h30m.")
-    if seconds <= 0:
-        raise InputError(f"max_time {text!r} must be above 0: write it like 90s, 15m or 1h30m.")
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise InputError(f"max_time {text[:40]!r} must be above 0 and at most a year: write it like 90s, 15m or 1h30m.")
     return seconds
 
 

@@ -3,7 +3,7 @@
 import gc
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:
     from model.train import BEST
 
     if (folder / BEST).is_dir():
-        Image.fromarray(draw_sample(folder / BEST, data, split.validation[0])).save(folder / SAMPLE)
+        # A picture that cannot be written, say on a full disk, takes nothing from a training that is done.
+        with suppress(OSError):
+            Image.fromarray(draw_sample(folder / BEST, data, split.validation[0])).save(folder / SAMPLE)
 
 
 def write_curves(curves: Any, numbers: Mapping[str, Any]) -> None:
@@ -137,8 +139,10 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether the device, or the machine, had no memory left."""
     import torch
 
-    # On the CPU torch raises a plain RuntimeError, which only its words tell from others.
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    # Torch raises plain RuntimeErrors on the CPU and from CUDA's libraries, which only their words tell from others.
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(
+        words in str(error).lower() for words in ("can't allocate memory", "out of memory")
+    )
 
 
 def first_line(error: Exception) -> str:

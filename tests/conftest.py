@@ -9,8 +9,9 @@ import pytest
 
 from search.resources import QUIET
 
-# Ray reads some of these when it is imported, which test modules do before any fixture runs.
-os.environ.update(QUIET)
+# Ray reads some of these when it is imported, which test modules do before any fixture runs. With a token, its cluster
+# lets in only who knows it.
+os.environ |= QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
 @pytest.fixture(scope="session")

@@ -137,11 +137,17 @@ def test_a_bad_ending_is_pruned_below_all_others(tmp_path, status, epochs):
 
 
 def test_a_worker_that_died_is_a_failed_trial(tmp_path):
-    searcher = make_searcher(tmp_path, reason_of={"told": "the worker died"}.get)
-    for ray_id in ("told", "untold"):
+    reasons = {
+        "told": "the worker died",
+        "memory": "Task was killed due to the node running low on memory.",
+        "untold": "",
+    }
+    searcher = make_searcher(tmp_path, reason_of=reasons.__getitem__)
+    for ray_id in reasons:
         searcher.suggest(ray_id)
         searcher.on_trial_complete(ray_id, error=True)
-    told, untold = records_from_study(searcher.study)
+    told, memory, untold = records_from_study(searcher.study)
+    assert memory.status == "out_of_memory"
     assert (told.status, told.reason) == ("failed", "the worker died")
     assert (untold.status, untold.reason) == ("failed", "its process died more often than it may be started again")
     assert {trial.state for trial in searcher.study.trials} == {TrialState.PRUNED}

@@ -1,0 +1,92 @@
+"""A search on a cluster that is there already, and the file that makes one of your own machines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from data.input_error import InputError
+from search.leaderboard import read
+from search.resources import check_shared
+from tests.search.commands import PROJECT, SMALL, run_here, start
+
+CONFIG = yaml.safe_load((PROJECT / "cluster.yaml").read_text())
+
+
+def nodes_of_trials() -> dict[str, str]:
+    """Where each worker that ran trials lived: id of the worker -> id of the node."""
+    from ray._private.state import actors
+
+    return {
+        actor: facts["Address"]["NodeID"]
+        for actor, facts in actors().items()
+        if facts["ActorClassName"] == "ImplicitFunc"
+    }
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["auto", "host:port"])
+def test_a_search_joins_a_cluster_and_uses_all_of_it(tmp_path: Path, ray_cluster: Any, by_name: bool) -> None:
+    before = nodes_of_trials()
+    address = "auto" if by_name else ray_cluster.address
+    where = ("--storage", str(tmp_path), "--name", "mine", "--address", address)
+    # With a RAY_ADDRESS "auto" is that one, whatever else runs on this machine.
+    command = start(*where, "--num-trials", "3", "--max-epochs", "2", *SMALL, RAY_ADDRESS=ray_cluster.address)
+    out, errors = command.communicate()
+    assert (command.returncode, errors) == (0, "")
+    assert out.splitlines()[0].endswith("; 2 trials at a time")
+    assert read(tmp_path / "mine" / "leaderboard.csv")["status"].to_list() == ["completed"] * 3
+    here = {actor: node for actor, node in nodes_of_trials().items() if actor not in before}
+    assert set(here.values()) == {node.node_id for node in ray_cluster.list_all_nodes()}
+
+
+def test_who_does_not_know_the_token_is_not_let_in(tmp_path: Path, ray_cluster: Any) -> None:
+    where = ("--storage", str(tmp_path / "runs"), "--address", ray_cluster.address)
+    command = start(*where, RAY_AUTH_TOKEN="another" * 9)
+    _, errors = command.communicate()
+    assert command.returncode == 2
+    assert errors.splitlines()[-1].startswith(f"error: address '{ray_cluster.address}': the cluster does not let us in")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_storage_that_some_machine_does_not_see_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"storage '.*/runs' is not seen by machine .*: name a folder that all"):
+        check_shared(tmp_path / "runs" / "mine" / "dataset.json")
+    (tmp_path / "dataset.json").touch()
+    check_shared(tmp_path / "dataset.json")
+
+
+def test_the_cluster_file_is_valid_by_rays_own_rules() -> None:
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    jsonschema.validate(CONFIG, schema)
+    complete = prepare_config(CONFIG)
+    validate_config(complete)
+    workers = complete["available_node_types"][complete["head_node_type"]]["min_workers"]
+    assert workers == complete["max_workers"] == len(CONFIG["provider"]["worker_ips"])
+
+
+def test_the_cluster_file_opens_nothing_to_strangers() -> None:
+    starts = [
+        command
+        for name in ("head_start_ray_commands", "worker_start_ray_commands")
+        for command in CONFIG[name]
+        if "ray start" in command
+    ]
+    assert len(starts) == 2
+    assert all("RAY_AUTH_MODE=token" in command and "RAY_USAGE_STATS_ENABLED=0" in command for command in starts)
+    assert "--dashboard-host=127.0.0.1" in starts[0]
+    assert "~/.ray/auth_token" in CONFIG["file_mounts"]
+
+
+@pytest.mark.parametrize("page", ["cluster.yaml", "docs/cluster.md"])
+def test_the_commands_that_search_on_it_can_be_read(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (PROJECT / page).read_text().splitlines()
+    commands = [line.split("-m search.run ")[1].strip() for line in lines if "-m search.run --address auto" in line]
+    assert len(commands) == 1
+    assert run_here(*commands[0].split(), "--print-config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["address"] == "auto"
