@@ -117,7 +117,7 @@ def _fill_in(defaults: Defaults) -> Callable[..., None]:
     def fill_in(app: Any, commands: tuple[str, ...], arguments: Any) -> None:
         from cyclopts.config import Dict
 
-        words = {one.field_info.name: tuple(token.value for token in one.tokens) for one in arguments}
+        words = {one.field_info.name: tuple(_word(token) for token in one.tokens) for one in arguments}
         for source, values in defaults({name: typed for name, typed in words.items() if typed}).items():
             for name in values:
                 if name not in words:
@@ -126,6 +126,11 @@ def _fill_in(defaults: Defaults) -> Callable[..., None]:
             Dict(known, source=source)(app, commands, arguments)
 
     return fill_in
+
+
+def _word(token: Any) -> str:
+    """What was typed as the value of an option; for a flag, which has none, "True" or "False"."""
+    return str(token.implicit_value) if token.value == "" and isinstance(token.implicit_value, bool) else token.value
 
 
 def _flattened(function: Callable[..., int | None]) -> Callable[..., int | None]:

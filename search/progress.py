@@ -58,36 +58,36 @@ class Progress:
                 style = "red" if record.status in BAD_ENDINGS else ""
                 self._print(Text(ending_line(record, self._searched), style=style))
         self._ended |= ended
-        standing = Text(self._standing(records, spent))
+        standing = self._standing(records, spent)
         if self._live is not None:
-            self._live.update(standing)
+            self._live.update(Text("\n".join(standing)))
         elif time.monotonic() >= self._next_line:
-            self._print(standing)
+            self._print(Text(" | ".join(standing)))
 
     def _print(self, text: Any) -> None:
         self._console.print(text, soft_wrap=True)
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
-    def _standing(self, records: Sequence[TrialRecord], spent: float) -> str:
-        """Where the search stands, in one line."""
+    def _standing(self, records: Sequence[TrialRecord], spent: float) -> list[str]:
+        """Where the search stands: how far it has come, and the best trial so far."""
         running = sum(record.status == "running" for record in records)
         bad = sum(record.status in BAD_ENDINGS for record in records)
         done = len(records) - running
-        elapsed = time.monotonic() - self._began
         epochs = _epochs(records) - self._first_epochs
         parts = [f"{done} of {self._num_trials} trials done, {running} running, {bad} ended badly"]
-        if epochs == 0:
-            parts.append("waiting for the first epoch")
-        else:
-            parts.append(f"{epochs / max(elapsed, 1e-9):.2g} epochs/s")
+        parts.append(f"{epochs / (time.monotonic() - self._began):.2g} epochs/s" if epochs else "waiting for an epoch")
         left = time_left(done=done, num_trials=self._num_trials, spent=spent, max_seconds=self._max_seconds)
         if left is not None:
             parts.append(f"about {in_words(left)} left")
+        lines = [", ".join(parts)]
         scored = [record for record in records if record.val_dice is not None and record.status not in BAD_ENDINGS]
         if scored:
             best = max(scored, key=lambda record: record.val_dice or 0.0)
-            parts.append(f"best val_dice {best.val_dice:.4f} ({best.trial_id}: {short_config(best, self._searched)})")
-        return " | ".join(parts)
+            config = short_config(best, self._searched)
+            lines.append(
+                f"best so far {best.trial_id}: val_dice {best.val_dice:.4f}" + (f", {config}" if config else "")
+            )
+        return lines
 
 
 def ending_line(record: TrialRecord, searched: Sequence[str]) -> str:

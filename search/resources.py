@@ -82,16 +82,31 @@ def running_ray(address: str | None) -> Iterator[None]:
     else:
         code = {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
         try:
-            # For "auto", Ray itself finds the token of this machine's cluster.
-            ray.init(address=address, runtime_env=code, **quiet)
-        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            with silenced():
+                # For "auto", Ray itself finds the token of this machine's cluster.
+                ray.init(address=address, runtime_env=code, **quiet)
+        except (ConnectionError, RuntimeError) as error:
             raise InputError(
-                f"address {address!r}: the cluster does not let us in ({error}); see docs/cluster.md."
+                f"address {address!r}: the cluster does not let us in; RAY_AUTH_MODE and the token must be the "
+                "cluster's own (docs/cluster.md)."
             ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Drops what is written to the error stream, by code that is not Python too: Ray repeats there what it raises."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def find_cluster(address: str) -> str:
@@ -137,27 +152,6 @@ def machines() -> list[Machine]:
     return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
 
 
-def require_shared(folder: Path) -> None:
-    """Raises InputError unless every machine of the running Ray sees the folder, where trials keep their models."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    sees = ray.remote(num_cpus=0)(os.path.isdir)
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    answers = [
-        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            str(folder.absolute())
-        )
-        for node in nodes[1:]  # a single machine sees what it has made itself
-    ]
-    for node, seen in zip(nodes[1:], ray.get(answers), strict=True):
-        if not seen:
-            raise InputError(
-                f"storage {str(folder.parent)!r} is not seen by machine {node['NodeManagerAddress']}: name a folder "
-                "with --storage that all machines share."
-            )
-
-
 def choose_needs(cpus: float, gpus: float | None, there: Sequence[Machine]) -> Needs:
     """What each trial takes: as asked, and one GPU where there are any and nothing was asked.
 
@@ -174,20 +168,20 @@ def choose_needs(cpus: float, gpus: float | None, there: Sequence[Machine]) -> N
     return needs
 
 
-def check_shared(file: Path) -> None:
-    """Raises InputError when a machine of the running Ray does not see this file of the driver's."""
+def check_shared(folder: Path) -> None:
+    """Raises InputError when a machine of the running Ray does not see this folder, where trials keep their models."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(alive) == 1:
         return
-    is_file = ray.remote(num_cpus=0, max_retries=0)(Path.is_file)
+    is_folder = ray.remote(num_cpus=0, max_retries=0)(Path.is_dir)
     there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
-    seen = ray.get([is_file.options(scheduling_strategy=one).remote(file.absolute()) for one in there])
+    seen = ray.get([is_folder.options(scheduling_strategy=one).remote(folder.absolute()) for one in there])
     for node, sees in zip(alive, seen, strict=True):
         if not sees:
             raise InputError(
-                f"storage {str(file.parent.parent)!r} is not seen by machine {node['NodeManagerAddress']}: "
+                f"storage {str(folder.parent)!r} is not seen by machine {node['NodeManagerAddress']}: "
                 "name a folder that all machines share."
             )

@@ -1,6 +1,7 @@
 """The command `python -m search.run`: from a folder of pictures to a leaderboard and the best model."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,13 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from data.command_line import INTERRUPTED, OK, Given, read_config_option, read_yaml_settings, run_command
+from data.input_error import InputError
+from data.inspect import summarize
 from data.readers import load
+from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
 from data.split import split_data
 from search.resources import Needs, check_shared, choose_needs, machines, running_ray
-from search.run_folder import RunFolder, choose_name, describe_data, find_run, held, keep_data, new_run
+from search.run_folder import (
+    RunFolder,
+    check_same_data,
+    choose_name,
+    describe_data,
+    find_run,
+    held,
+    keep_data,
+    new_run,
+)
 from search.settings import SearchSettings, check_same_run
-from search.space import Space, parse_space, space_texts
+from search.space import Space, describe, parse_space, space_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,17 +61,20 @@ def run(
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    facts = describe_data(data, split)
     with opened_run(settings) as folder, ExitStack() as running:
-        keep_data(folder, describe_data(data, split))
+        check_same_data(folder, facts)
         with console.status("starting Ray"):
             running.enter_context(running_ray(settings.address))
         there = machines()
         needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
-        check_shared(folder.dataset)
+        check_shared(folder.path)
         introduce(folder, data, split, needs.fit(there), console)
         if settings.dry_run:
             return rehearse(settings, space, data, split, needs, console)
-        folder.settings.write_text(settings.as_yaml(), encoding="utf-8")
+        # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
+        write_text(folder.settings, settings.as_yaml())
+        keep_data(folder, facts)
         outcome = search_with_progress(settings, space, data, split, folder, needs, console)
     return conclude(settings, folder, data, outcome, console)
 
@@ -82,7 +98,11 @@ def read_saved(folder: RunFolder) -> Mapping[str, Any]:
     """The settings with which a run began."""
     import yaml
 
-    saved: Mapping[str, Any] = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
+    saved = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
+    if not isinstance(saved, dict):
+        raise InputError(
+            f"{str(folder.settings)!r} holds no settings: bring it back, or start a run with another --name."
+        )
     return saved
 
 
@@ -93,7 +113,7 @@ def read_defaults(given: Given) -> Mapping[str, Mapping[str, Any]]:
         name: value for source in reversed(sources.values()) for name, value in source.items() if value is not None
     }
     named |= {name: words[-1] for name, words in given.items()}
-    if "resume" in named and "name" in named:
+    if str(named.get("resume", "false")).lower() == "true" and "name" in named:
         storage = Path(str(named.get("storage", SearchSettings.storage)))
         folder = find_run(storage, str(named["name"]))
         sources[str(folder.settings)] = read_yaml_settings(folder.settings)
@@ -109,6 +129,8 @@ def introduce(folder: RunFolder, data: SegmentationData, split: Split, at_once: 
         f"{len(split.train)} to train on, {len(split.validation)} to choose by, {len(split.test)} kept for the end; "
         f"{at_once} trials at a time"
     )
+    for warning in summarize(data, split).warnings:
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def rehearse(
@@ -117,6 +139,8 @@ def rehearse(
     """Measures what the search would take, and says so."""
     from search.dry_run import describe_estimates, estimate_extremes
 
+    for line in describe(space):
+        console.print(line)
     for line in describe_estimates(
         estimate_extremes(space, data, split, needs), space, settings, needs.fit(machines())
     ):
@@ -154,18 +178,26 @@ def conclude(
     console.print(f"leaderboard: {folder.leaderboard}")
     if outcome.best is not None:
         console.print(f"best model:  {folder.best} ({outcome.best.trial_id}, val_dice {outcome.best.val_dice:.4f})")
-        console.print(f"use it:      python -m model.predict {shlex.quote(str(folder.best))} PICTURES")
+        console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
     if outcome.interrupted:
         storage = (
             "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(str(settings.storage))}"
         )
-        console.print(f"interrupted; go on with: python -m search.run --resume --name {folder.path.name}{storage}")
+        console.print(f"interrupted; go on with: {python()} -m search.run --resume --name {folder.path.name}{storage}")
         return INTERRUPTED
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
         console.print(f"no trial gave a model: {reasons[0]}")
         return NO_MODEL
     return OK
+
+
+def python() -> str:
+    """What a person types for the Python that runs this: the one of a virtual environment here, by its path."""
+    here, known = Path(sys.executable), shutil.which("python")
+    if known is not None and Path(known) == here:
+        return "python"
+    return shlex.quote(str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here))
 
 
 def installed_version() -> str:

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from data.input_error import InputError
+from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
 
 
@@ -84,7 +85,8 @@ def new_run(storage: Path, name: str, *, keep: bool = True) -> Iterator[RunFolde
     run = RunFolder(path=storage / name)
     made = [folder for folder in (run.path, *run.path.parents) if not folder.exists()]
     try:
-        run.path.mkdir(parents=True)
+        # An empty folder is what a search leaves that was killed before it began.
+        run.path.mkdir(parents=True, exist_ok=run.path.is_dir() and not any(run.path.iterdir()))
     except FileExistsError:
         raise InputError(f"run {name!r} exists in {str(storage)!r}: add --resume, or take another --name.") from None
     except OSError as error:
@@ -93,14 +95,15 @@ def new_run(storage: Path, name: str, *, keep: bool = True) -> Iterator[RunFolde
     try:
         with held(run):
             yield run
-    except InputError:
+    except BaseException:
         refused = not run.trials.exists()
         raise
     finally:
         if refused or not keep:
             shutil.rmtree(run.path)
-            for folder in made[1:]:
-                folder.rmdir()
+            with suppress(OSError):  # another run may have come to lie there
+                for folder in made[1:]:
+                    folder.rmdir()
 
 
 @contextmanager
@@ -108,10 +111,11 @@ def held(run: RunFolder) -> Iterator[RunFolder]:
     """The run, in which nobody else searches meanwhile. Raises InputError when somebody does."""
     descriptor = os.open(run.path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"run {run.path.name!r} is being searched right now: wait, or stop it first.") from None
         yield run
-    except BlockingIOError:
-        raise InputError(f"run {run.path.name!r} is being searched right now: wait for it, or stop it first.") from None
     finally:
         os.close(descriptor)
 
@@ -130,17 +134,27 @@ def describe_data(data: SegmentationData, split: Split) -> dict[str, Any]:
     }
 
 
-def keep_data(run: RunFolder, facts: Mapping[str, Any]) -> None:
-    """Writes what the run learns from. Raises InputError when it began with other data."""
-    if run.dataset.is_file():
+def check_same_data(run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Raises InputError when the run began with other data, or when what it wrote of its data cannot be read."""
+    if not run.dataset.is_file():
+        return
+    try:
         before = json.loads(run.dataset.read_text(encoding="utf-8"))
-        for name in ("fingerprint", "split"):
-            if before[name] != facts[name]:
-                raise InputError(
-                    f"data {facts['source']!r} has another {name} than when run {run.path.name!r} began; its trials "
-                    "would not compare: bring the old pictures back, or start a run with another --name."
-                )
-    run.dataset.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        changed = [name for name in ("fingerprint", "split") if before[name] != facts[name]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{str(run.dataset)!r} cannot be read ({error!r}): remove it if the pictures are the same as before."
+        ) from error
+    if changed:
+        raise InputError(
+            f"data {facts['source']!r} has another {changed[0]} than when run {run.path.name!r} began; its trials "
+            "would not compare: bring the old pictures back, or start a run with another --name."
+        )
+
+
+def keep_data(run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Writes what the run learns from."""
+    write_text(run.dataset, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
 def _entries(storage: Path) -> list[str]:

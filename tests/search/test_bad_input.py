@@ -93,13 +93,14 @@ def test_a_name_that_is_taken_and_a_storage_that_cannot_be_written_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").touch()
     said = refusal(capsys, "--storage", str(tmp_path), "--name", "mine")
     assert said.startswith(f"run 'mine' exists in '{tmp_path}': add --resume, or take another --name")
     (tmp_path / "file").touch()
     for storage in (tmp_path / "file" / "below", Path("/proc/nowhere")):
         assert refusal(capsys, "--storage", str(storage)).startswith(f"storage '{storage}' cannot be written")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
-    assert list((tmp_path / "mine").iterdir()) == []
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter"]
 
 
 @pytest.mark.usefixtures("ray_cluster")

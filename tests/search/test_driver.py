@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import search.driver
+from data.input_error import InputError
 from model.checkpoint import load_model
 from model.config import TrainConfig
 from search.driver import Outcome
@@ -108,7 +109,9 @@ def test_at_its_time_limit_a_search_ends_its_trials_and_says_why(
     assert (tmp_path / "best/model.safetensors").is_file()
 
     # What was spent counts: there is no time for another trial, until there is more of it.
-    assert search_in(tmp_path, traced, num_trials=3, max_time="1s").records == outcome.records
+    with pytest.raises(InputError, match=r"max_time 1s is used up \(.* s\): give a longer --max-time"):
+        search_in(tmp_path, traced, num_trials=3, max_time="1s")
+    assert search_in(tmp_path, traced, num_trials=2, max_time="1s").records == outcome.records
     extended = search_in(tmp_path, traced, num_trials=3, max_time="2h").records
     assert extended[:2] == outcome.records
     assert [record.status for record in extended[2:]] == ["completed"]

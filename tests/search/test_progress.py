@@ -54,10 +54,10 @@ def test_the_standing_says_how_far_the_search_has_come() -> None:
     first = [record(0), record(1)]
     later = [record(0, "completed", epochs=5, dice=0.75), record(1, "failed", dice=0.9), record(2, epochs=1, dice=0.5)]
     waiting, *_, standing = shown(first, later, later)
-    assert waiting == "0 of 4 trials done, 2 running, 0 ended badly | waiting for the first epoch"
-    assert standing.startswith("2 of 4 trials done, 1 running, 1 ended badly | ")
-    assert " epochs/s | about 2 min left | " in standing
-    assert standing.endswith("best val_dice 0.7500 (t0000: depth 3, learning_rate 0.005)")
+    assert waiting == "0 of 4 trials done, 2 running, 0 ended badly, waiting for an epoch"
+    assert standing.startswith("2 of 4 trials done, 1 running, 1 ended badly, ")
+    assert " epochs/s, about 2 min left | " in standing
+    assert standing.endswith(" | best so far t0000: val_dice 0.7500, depth 3, learning_rate 0.005")
 
 
 def test_a_log_says_where_it_stands_only_now_and_then() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.input_error import InputError
-from search.run_folder import RunFolder, choose_name, describe_data, find_run, held, keep_data, new_run
+from search.run_folder import RunFolder, check_same_data, choose_name, describe_data, find_run, held, keep_data, new_run
 from tests.toys import colored_squares, split_in_two
 
 
@@ -96,10 +96,31 @@ def test_one_search_at_a_time_works_in_a_run(tmp_path: Path) -> None:
 def test_a_run_goes_on_only_with_the_data_it_began_with(tmp_path: Path) -> None:
     run, data = RunFolder(path=tmp_path), colored_squares("binary")
     facts = describe_data(data, split_in_two(data))
+    check_same_data(run, facts)
     keep_data(run, facts)
-    keep_data(run, facts)
+    check_same_data(run, facts)
     assert facts["split"]["validation"] == ["picture4", "picture5"]
     with pytest.raises(InputError, match="data 'toy' has another split than when run"):
-        keep_data(run, describe_data(data, split_in_two(data, 3)))
+        check_same_data(run, describe_data(data, split_in_two(data, 3)))
     with pytest.raises(InputError, match="data 'toy' has another fingerprint than when run"):
-        keep_data(run, describe_data(replace(data, fingerprint="other"), split_in_two(data)))
+        check_same_data(run, describe_data(replace(data, fingerprint="other"), split_in_two(data)))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"split": {}}'])
+def test_a_damaged_account_of_the_data_is_an_input_error(tmp_path: Path, content: str) -> None:
+    run = RunFolder(path=tmp_path)
+    run.dataset.write_text(content)
+    with pytest.raises(InputError, match=r"dataset.json' cannot be read"):
+        check_same_data(run, {"source": "x", "fingerprint": "", "split": {}})
+
+
+def test_an_empty_folder_that_a_killed_search_left_is_used(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with new_run(tmp_path, "mine") as run:
+        assert run.path == tmp_path / "mine"
+
+
+def test_whatever_ends_a_search_before_its_first_trial_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), new_run(tmp_path / "runs", "mine"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []

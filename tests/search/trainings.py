@@ -14,7 +14,15 @@ from model.train import train
 
 TRACE = "trace.txt"  # a line for each epoch that was trained, in the trial's folder
 NODE = "node.txt"  # the machine that the trial ran on
-QUICK = ("depth=2", "width=2", "batch_size=4", "crop_size=16", "epoch_pixels=0", "precision=float32")
+QUICK = (
+    "depth=2",
+    "width=2",
+    "batch_size=4",
+    "crop_size=16",
+    "epoch_pixels=0",
+    "precision=float32",
+    "collapse_epochs=99",
+)
 
 
 def traced(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[Any]:
