@@ -1,11 +1,13 @@
-"""What tests of all rooms may share: one Ray cluster for the whole session, of two nodes with one CPU each."""
+"""What tests of all rooms share: one thread for tiny tensors, a cache to throw away, one Ray cluster a session."""
 
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from search.resources import QUIET
 
@@ -14,9 +16,23 @@ from search.resources import QUIET
 os.environ |= QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny tensors are done before a second thread wakes up."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, so that no test sees what another kept."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("UNET_SEARCH_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
-    """A running cluster, which this process has joined."""
+    """A running cluster of two nodes with one CPU each, which this process has joined."""
     import ray
     from ray.cluster_utils import Cluster
 

@@ -1,36 +1,18 @@
-"""What all tests of this room share: one thread for tiny tensors, a cache that is thrown away, commands run in here."""
+"""What all tests of this room share: the same fresh weights, and commands run in here."""
 
 import runpy
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """Tiny tensors are done before a second thread wakes up."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
 def fresh_weights_are_the_same_in_every_run() -> None:
     """Networks that a test makes begin at the same weights, whatever ran before it."""
     torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Prepared pictures go to a folder of the test."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("UNET_SEARCH_CACHE", str(folder))
-    return folder
 
 
 @pytest.fixture
