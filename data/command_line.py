@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,6 +65,14 @@ def run_command(
         return _refuse(str(mistake))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def python() -> str:
+    """What a person types for the Python that runs this: the one of a virtual environment here, by its path."""
+    here, known = Path(sys.executable), shutil.which("python")
+    if known is not None and Path(known) == here:
+        return "python"
+    return shlex.quote(str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here))
 
 
 def _refuse(message: str) -> int:

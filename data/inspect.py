@@ -17,6 +17,7 @@ from data.split import split_data
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 # Below this share of the pixels, a class is likely to be overlooked by a training that does not weigh it.
+FEW = 3  # images, by which no choice is sure
 _RARE = 0.001
 _NAMES_SHOWN = 5
 
@@ -119,6 +120,8 @@ def _find_faults(classes: Sequence[ClassSummary], split: dict[Part, int], empty:
                 f"class {one.name!r} covers only {one.pixel_share:.4%} of the pixels: weigh it (class_weight above 0) "
                 "or train on smaller crops."
             )
+    if split["validation"] < FEW:
+        faults.append(f"only {split['validation']} image(s) to choose by: val_dice will be rough; add images.")
     if empty:
         shown = ", ".join(empty[:_NAMES_SHOWN]) + (", ..." if len(empty) > _NAMES_SHOWN else "")
         faults.append(f"{len(empty)} image(s) hold no class at all ({shown}): fine if they are meant to be empty.")

@@ -78,12 +78,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, 
 
     Raises InputError where the folder holds no whole model.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(
-                f"model {str(folder)!r} has no {name}; "
-                f"give a folder with {WEIGHTS} and {CONFIG}, such as runs/NAME/best."
-            )
+    require_model(folder)
     card = read_card(folder / CONFIG)
     network = card.build()
     tensors, _ = load_tensors(folder / WEIGHTS)
@@ -94,6 +89,16 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, 
             f"model {str(folder)!r}: {WEIGHTS} does not fit its {CONFIG}; take both from one training."
         ) from error
     return network.to(device).eval(), card
+
+
+def require_model(folder: Path) -> None:
+    """Raises InputError unless the files of a model are in the folder."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"model {str(folder)!r} has no {name}; "
+                f"give a folder with {WEIGHTS} and {CONFIG}, such as runs/NAME/best."
+            )
 
 
 def read_card(path: Path) -> ModelCard:

@@ -9,12 +9,18 @@ from data.segmentation_data import UInt8
 
 # Colours that people with any colour vision tell apart (Okabe and Ito 2008), those that stand out on tissue first.
 COLORS = ((86, 180, 233), (240, 228, 66), (0, 158, 115), (230, 159, 0), (204, 121, 167), (0, 114, 178), (213, 94, 0))
+COLOR_NAMES = ("sky blue", "yellow", "green", "orange", "pink", "blue", "red")
 FOUND, INVENTED, MISSED = (0, 190, 100), (230, 50, 40), (70, 130, 255)
 
 
 def class_color(index: int) -> tuple[int, int, int]:
     """The colour (R, G, B) of the class at this place; there are seven, taken in turn."""
     return COLORS[index % len(COLORS)]
+
+
+def color_name(index: int) -> str:
+    """What people call the colour of the class at this place."""
+    return COLOR_NAMES[index % len(COLOR_NAMES)]
 
 
 def draw_overlay(image: UInt8, planes: npt.NDArray[np.bool_], opacity: float = 0.7) -> UInt8:

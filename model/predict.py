@@ -19,7 +19,7 @@ from data.segmentation_data import MULTICLASS, UInt8
 from model.checkpoint import ModelCard, load_model
 from model.device import choose_device, uses_bfloat16
 from model.metrics import predicted_planes
-from model.overlay import class_color, draw_overlay
+from model.overlay import class_color, color_name, draw_overlay
 from model.tiles import predict_probabilities
 from model.unet import UNet
 
@@ -102,11 +102,12 @@ def main(
     chosen, pictures = choose_device(device), find_pictures(images)
     try:
         for number, (name, shares) in enumerate(predict_pictures(model, pictures, output, chosen), start=1):
-            found = "  ".join(f"{label} {share:.1%}" for label, share in shares.items())
-            print(f"{number}/{len(pictures)}  {name}  {found}", flush=True)
+            found = ", ".join(f"{label} {share:.1%}" for label, share in shares.items())
+            print(f"{number}/{len(pictures)}  {name}: {found} of the picture", flush=True)
     except OSError as error:
         raise InputError(f"output {str(output)!r} cannot be written ({error}): choose another --output.") from error
-    print(f"\nmasks:    {output / 'masks'}\noverlays: {output / 'overlays'}")
+    legend = ", ".join(f"{label} {color_name(index)}" for index, label in enumerate(shares))
+    print(f"\nmasks:    {output / 'masks'}\noverlays: {output / 'overlays'} ({legend})")
     return 0
 
 

@@ -25,4 +25,7 @@ def draw_sample(model: Path, data: SegmentationData, index: int) -> UInt8:
     probabilities = predict_probabilities(network, pixels, card.label_mode, bfloat16=bfloat16)
     predicted = predicted_planes(probabilities, card.label_mode, card.threshold)[0].numpy()
     counted = data.valid[index].astype(np.bool_)
-    return draw_comparison(image, data.masks[index].astype(np.bool_) & counted, predicted & counted)
+    rows, columns = counted.any(axis=1), counted.any(axis=0)
+    inside = np.s_[..., : rows.nonzero()[0].max() + 1, : columns.nonzero()[0].max() + 1]  # padding is not shown
+    truth = data.masks[index].astype(np.bool_) & counted
+    return draw_comparison(image[inside[1:]], truth[inside], (predicted & counted)[inside])

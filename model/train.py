@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from data.augment import ResidentPictures, draw_batch, put_on_device, samples_per_epoch
-from data.command_line import run_command
+from data.command_line import python, run_command
 from data.input_error import InputError
 from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split
-from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_tensors, read_card, save_model
+from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_tensors, read_card, require_model, save_model
 from model.config import TrainConfig
 from model.device import choose_device, device_name, peak_memory_mb, seeded, uses_bfloat16
 from model.diagnose import TrainingFailure, check_finite
@@ -205,6 +205,7 @@ def read_like(given: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]
     """Defaults for the command from the model folder that `--like` names: its config, preparation and data."""
     sources = {}
     for folder in given.get("like", ()):
+        require_model(Path(folder))
         card = read_card(Path(folder) / CONFIG)
         values = asdict(card.config) | asdict(card.preparation) | {"data": card.source}
         sources[folder] = {name: None if value is None else str(value) for name, value in values.items()}
@@ -252,7 +253,7 @@ def main(
         return 1
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be written ({error}): choose another --folder.") from error
-    print(f"\nbest model: {folder / BEST}\nnext: python -m model.predict {folder / BEST} PICTURES")
+    print(f"\nbest model: {folder / BEST}\nnext: {python()} -m model.predict {folder / BEST} PICTURES")
     return 0
 
 

@@ -56,7 +56,7 @@ class Progress:
         for record in records:
             if record.trial_id in ended - self._ended:
                 style = "red" if record.status in BAD_ENDINGS else ""
-                self._print(Text(ending_line(record, self._searched), style=style))
+                self._print(Text(ending_line(record), style=style))
         self._ended |= ended
         standing = self._standing(records, spent)
         if self._live is not None:
@@ -90,12 +90,11 @@ class Progress:
         return lines
 
 
-def ending_line(record: TrialRecord, searched: Sequence[str]) -> str:
-    """One line on a trial that has ended: how, how good, at what cost, with what config, why so early."""
+def ending_line(record: TrialRecord) -> str:
+    """One line on a trial that has ended: how, how good, at what cost, why so early."""
     dice = "no val_dice" if record.val_dice is None else f"val_dice {record.val_dice:.4f}"
     epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
-    config = short_config(record, searched)
-    facts = [dice, f"{epochs} in {in_words(record.seconds)}", *([config] if config else [])]
+    facts = [dice, f"{epochs} in {in_words(record.seconds)}"]
     line = f"{record.trial_id} {record.status}: {', '.join(facts)}"
     return f"{line}: {record.reason}" if record.reason else line
 

@@ -1,7 +1,6 @@
 """The command `python -m search.run`: from a folder of pictures to a leaderboard and the best model."""
 
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from data.command_line import INTERRUPTED, OK, Given, read_config_option, read_yaml_settings, run_command
+from data.command_line import INTERRUPTED, OK, Given, python, read_config_option, read_yaml_settings, run_command
 from data.input_error import InputError
 from data.inspect import summarize
 from data.readers import load
@@ -35,9 +34,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from search.driver import Outcome
+    from search.record import TrialRecord
 
 NO_MODEL = 1
 TOP_ROWS = 10
+HARDLY_FOUND = 0.05  # Dice of a class on the validation images
 
 
 def run(
@@ -176,8 +177,11 @@ def conclude(
 
     leaderboard.render(leaderboard.to_frame(outcome.records, data.class_names), console, top=TOP_ROWS)
     console.print(f"leaderboard: {folder.leaderboard}")
+    if settings.resume and not outcome.interrupted:
+        console.print(f"{len(outcome.records)} trials are done; for more of them, give a larger --num-trials")
     if outcome.best is not None:
         console.print(f"best model:  {folder.best} ({outcome.best.trial_id}, val_dice {outcome.best.val_dice:.4f})")
+        show_classes(outcome.best, data.class_names, console)
         console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
     if outcome.interrupted:
         storage = (
@@ -192,12 +196,19 @@ def conclude(
     return OK
 
 
-def python() -> str:
-    """What a person types for the Python that runs this: the one of a virtual environment here, by its path."""
-    here, known = Path(sys.executable), shutil.which("python")
-    if known is not None and Path(known) == here:
-        return "python"
-    return shlex.quote(str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here))
+def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Console") -> None:
+    """Says how the best model does on each class, where there are several, and which of them it does not find."""
+    dice = {name: best.metrics.get(f"val_dice_{name}") for name in class_names}
+    known = {name: value for name, value in dice.items() if value is not None}
+    if len(known) > 1:
+        console.print("by class:    " + ", ".join(f"{name} {value:.4f}" for name, value in known.items()))
+    for name, value in known.items():
+        if value < HARDLY_FOUND:
+            console.print(
+                f"warning: the best model hardly finds {name} (Dice {value:.4f}), so empty masks of it mean nothing: "
+                "try more --max-epochs, a larger --size, or --space class_weight=0.2:0.8,loss=both",
+                style="yellow",
+            )
 
 
 def installed_version() -> str:

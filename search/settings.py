@@ -41,7 +41,7 @@ class SearchSettings:
     num_trials: Annotated[int, "Trainings to try."] = 12
     max_epochs: Annotated[int, "Epochs of a training that is not stopped early."] = 60
     max_time: Annotated[str | None, "Longest time of the whole search, such as 90s, 15m or 2h."] = None
-    space: Annotated[tuple[str, ...], "What to try: depth=3:5 (range), depth=4 (value), loss=dice,both (choice)."] = ()
+    space: Annotated[tuple[str, ...], "What to try: depth=3:5 (range), depth=4 (value), 'width=8|16' (choice)."] = ()
     name: Annotated[str | None, "Name of the run's folder; otherwise made from the data and a number."] = None
     storage: Annotated[Path, "Folder of all runs; for a cluster, one that its machines share."] = Path("runs")
     address: Annotated[str | None, "Ray cluster to join: host:port, or auto for this machine's."] = None
@@ -92,11 +92,11 @@ class SearchSettings:
 
 
 def read_seconds(text: str) -> float:
-    """Seconds of a duration such as 90, 90s, 15m, 2h or 1h30m. Raises InputError for anything else, and for 0."""
+    """Seconds of a duration such as 90s, 15m, 2h or 1h30m. Raises InputError for anything else, and for 0."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     if re.fullmatch(r"\d+(\.\d+)?", text):
-        seconds = float(text)
-    elif parts and "".join(number + unit for number, unit in parts) == text:
+        raise InputError(f"max_time {text[:40]!r} has no unit: write {text[:40]}m for minutes, or s, h or d.")
+    if parts and "".join(number + unit for number, unit in parts) == text:
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     else:
         raise InputError(f"max_time {text!r} is no duration: write it like 90s, 15m or 1h30m.")

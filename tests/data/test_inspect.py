@@ -35,18 +35,19 @@ def test_the_summary_counts_by_hand() -> None:
     assert "class 'class_0' has no pixel in validation (2 image(s)" in warnings
     assert "class 'class_1' has no pixel in train and validation" in warnings
     assert "2 image(s) hold no class at all (image_001, image_002)" in warnings
-    assert len(summary.warnings) == 3
+    assert "only 1 image(s) to choose by" in warnings
+    assert len(summary.warnings) == 4
 
 
 def test_a_rare_class_is_warned_of() -> None:
     data = data_of(np.ones((4, 1), bool))
-    assert summarize(data, split_data(data)).warnings == ()
+    assert [warning[:13] for warning in summarize(data, split_data(data)).warnings] == ["only 1 image("]
     large = data_of(np.ones((4, 1), bool))
     wide = np.zeros((4, 1, 64, 64), np.uint8)
     wide[..., 0, 0] = 1
     object.__setattr__(large, "masks", wide)
     object.__setattr__(large, "valid", np.ones((4, 64, 64), np.uint8))
-    (warning,) = summarize(large, split_data(large)).warnings
+    warning, _ = summarize(large, split_data(large)).warnings
     assert "covers only 0.0244% of the pixels" in warning
 
 
@@ -60,7 +61,8 @@ def test_a_pipe_gets_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "in files     10 x 12" in lines
     assert "prepared     10 x 12, 1 channel(s)" in lines
     assert "split        train 4, validation 1, test 0" in lines
-    assert [line.split()[:3] for line in lines[-2:]] == [["bright", "0.83%", "5"], ["red", "1.33%", "4"]]
+    assert [line.split()[:3] for line in lines[-3:-1]] == [["bright", "0.83%", "5"], ["red", "1.33%", "4"]]
+    assert lines[-1].endswith("only 1 image(s) to choose by: val_dice will be rough; add images.")
     assert all(ord(character) < 128 for character in out)
 
 

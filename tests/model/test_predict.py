@@ -87,11 +87,12 @@ def test_a_folder_of_pictures_becomes_masks_and_overlays_that_data_reads_again(
     for number, name in enumerate(data.names, start=1):
         planes = read_planes(output / "masks", name, data)
         assert dice(planes, data.masks[number - 1]) > 0.9
-        shares = "  ".join(f"{label} {plane.mean():.1%}" for label, plane in zip(data.class_names, planes, strict=True))
-        assert lines[number - 1] == f"{number}/3  {name}  {shares}"
+        shares = ", ".join(f"{label} {plane.mean():.1%}" for label, plane in zip(data.class_names, planes, strict=True))
+        assert lines[number - 1] == f"{number}/3  {name}: {shares} of the picture"
         overlay = read_color(output / "overlays" / f"{name}.png")
         assert np.array_equal(overlay, draw_overlay(data.images[number - 1], planes.astype(bool)))
     assert shown.err == ""
+    assert lines[-1].startswith(f"overlays: {output / 'overlays'} ({data.class_names[0]} sky blue")
 
     # The masks, laid beside their pictures, are a data set again.
     (folder / "masks").rename(tmp_path / "true-masks")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data import augment
+from data.command_line import python
 from data.readers import load
 from data.segmentation_data import Preparation
 from data.split import split_data
@@ -50,7 +51,7 @@ def test_one_epoch_leaves_a_model_and_says_what_to_type_next(
     assert lines[1].startswith("epoch 1/1  loss ")
     score = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]["val_dice"]
     assert f"val_dice {score:.4f} (best {score:.4f}, epoch 1)" in lines[1]
-    assert lines[-1] == f"next: python -m model.predict {folder / BEST} PICTURES"
+    assert lines[-1] == f"next: {python()} -m model.predict {folder / BEST} PICTURES"
 
 
 def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(
@@ -143,7 +144,7 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
         (["--size", "2"], "size 2 must be from"),
         (["--color", "gray"], "gray"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
-        (["--like", "nowhere/best"], "nowhere/best/config.yaml"),
+        (["--like", "nowhere/best"], "model 'nowhere/best' has no config.yaml"),
         (["stray"], "stray"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

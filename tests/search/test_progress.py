@@ -40,8 +40,8 @@ def test_a_log_has_a_line_for_each_ending_once() -> None:
     bad = record(1, "diverged", epochs=1, reason="the loss [was] no number")
     lines = shown([running], [done, bad], [done, bad])
     assert [line for line in lines if line.startswith("t0")] == [
-        "t0000 completed: val_dice 0.7500, 5 epochs in 42 s, depth 3, learning_rate 0.005",
-        "t0001 diverged: no val_dice, 1 epoch in 0 s, depth 3, learning_rate 0.005: the loss [was] no number",
+        "t0000 completed: val_dice 0.7500, 5 epochs in 42 s",
+        "t0001 diverged: no val_dice, 1 epoch in 0 s: the loss [was] no number",
     ]
 
 
@@ -94,4 +94,4 @@ def test_durations_are_told_in_words(seconds: float, words: str) -> None:
 
 
 def test_an_ending_without_searched_parameters_is_short() -> None:
-    assert ending_line(record(0, "completed", 1, 0.5), ()) == "t0000 completed: val_dice 0.5000, 1 epoch in 0 s"
+    assert ending_line(record(0, "completed", 1, 0.5)) == "t0000 completed: val_dice 0.5000, 1 epoch in 0 s"

@@ -15,7 +15,7 @@ from model.config import TrainConfig
 from search.driver import Outcome
 from search.leaderboard import columns, read
 from search.record import TrialRecord
-from search.run import NO_MODEL, conclude
+from search.run import NO_MODEL, conclude, show_classes
 from search.run_folder import RunFolder
 from search.settings import SearchSettings
 from tests.search.commands import SMALL, run_here, start
@@ -38,7 +38,9 @@ def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
     assert list(rows.columns) == columns(["vessel"])
     assert rows["rank"].to_list() == [1, 2, 3]
     assert rows.epochs.to_list() == [2, 2, 2]
-    assert f"({rows.trial_id[0]}, val_dice {rows.val_dice[0]:.4f})" in lines[-2]
+    assert f"({rows.trial_id[0]}, val_dice {rows.val_dice[0]:.4f})" in next(
+        line for line in lines if line.startswith("best model:")
+    )
     _, card = load_model(folder / "best")
     assert (card.source, card.class_names, card.config.depth) == ("synthetic", ("vessel",), 2)
     assert {path.name for path in folder.iterdir()} == {
@@ -108,3 +110,12 @@ def test_a_search_without_any_model_says_why() -> None:
     failed = replace(RECORD, status="failed", reason="[Errno 28] no space left", metrics={})
     code, lines = ended(Outcome(records=[failed], best=None, interrupted=False), Path("runs/mine"))
     assert (code, lines[-1]) == (NO_MODEL, "no trial gave a model: [Errno 28] no space left")
+
+
+def test_a_class_that_the_best_model_does_not_find_is_told() -> None:
+    best = replace(RECORD, metrics={"val_dice": 0.4, "val_dice_red": 0.0, "val_dice_bright": 0.8})
+    out = StringIO()
+    show_classes(best, ("red", "bright"), Console(file=out, markup=False, soft_wrap=True))
+    told, warning = out.getvalue().splitlines()
+    assert told == "by class:    red 0.0000, bright 0.8000"
+    assert warning.startswith("warning: the best model hardly finds red (Dice 0.0000), so empty masks of it mean")

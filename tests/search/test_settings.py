@@ -15,7 +15,6 @@ from search.settings import CHOSEN_ONCE, Scheduler, SearchSettings, check_same_r
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("90", 90),
         ("90s", 90),
         ("0.5s", 0.5),
         ("15m", 900),
@@ -30,7 +29,12 @@ def test_a_duration_is_read_in_any_unit(text: str, seconds: float) -> None:
     assert SearchSettings(max_time=text).max_seconds == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "0s", "5 minutes", "m", "15m!", "1h-5m", "inf", "nan", "1e3"])
+def test_a_duration_without_a_unit_is_refused() -> None:
+    with pytest.raises(InputError, match="max_time '3' has no unit: write 3m for minutes"):
+        SearchSettings(max_time="3")
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0s", "5 minutes", "m", "15m!", "1h-5m", "inf", "nan", "1e3"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"max_time '.*15m"):
         SearchSettings(max_time=text)
