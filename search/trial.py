@@ -10,9 +10,8 @@ from typing import Any
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
+from search.resources import PACKAGES, PROJECT
 
-PACKAGES = ("data", "model", "search")
-PROJECT = Path(__file__).parents[1]
 ERROR_FILE = "error.txt"
 SAMPLE = "sample.png"
 
