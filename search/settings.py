@@ -37,7 +37,7 @@ class SearchSettings:
     data_root: Annotated[Path | None, "Folder in which named data sets lie."] = None
     size: Annotated[int | None, "Fit pictures into squares of this side, in pixels; else native."] = Preparation.size
     color: Annotated[Literal["rgb", "grey"], "Read pictures with three channels or one."] = Preparation.color
-    mask_threshold: Annotated[float, "Share of white above which a grey mask holds the class."] = Preparation.mask_threshold
+    mask_threshold: Annotated[float, "Grey above this share of white is the class."] = Preparation.mask_threshold
     num_trials: Annotated[int, "Trainings to try."] = 12
     max_epochs: Annotated[int, "Epochs of a training that is not stopped early."] = 60
     max_time: Annotated[str | None, "Longest time of the whole search, such as 90s, 15m or 2h."] = None
