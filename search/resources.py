@@ -85,7 +85,7 @@ def running_ray(address: str | None) -> Iterator[None]:
             with silenced():
                 # For "auto", Ray itself finds the token of this machine's cluster.
                 ray.init(address=address, runtime_env=code, **quiet)
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
             raise InputError(
                 f"address {address!r}: the cluster does not let us in; RAY_AUTH_MODE and the token must be the "
                 "cluster's own (docs/cluster.md)."

@@ -42,9 +42,10 @@ def test_a_search_joins_a_cluster_and_uses_all_of_it(tmp_path: Path, ray_cluster
     assert set(here.values()) == {node.node_id for node in ray_cluster.list_all_nodes()}
 
 
-def test_who_does_not_know_the_token_is_not_let_in(tmp_path: Path, ray_cluster: Any) -> None:
+@pytest.mark.parametrize("token", ["another" * 9, ""], ids=["another", "none"])
+def test_who_does_not_know_the_token_is_not_let_in(tmp_path: Path, ray_cluster: Any, token: str) -> None:
     where = ("--storage", str(tmp_path / "runs"), "--address", ray_cluster.address)
-    command = start(*where, RAY_AUTH_TOKEN="another" * 9)
+    command = start(*where, RAY_AUTH_TOKEN=token, HOME="/nowhere")
     _, errors = command.communicate()
     assert command.returncode == 2
     assert errors.startswith(f"error: address '{ray_cluster.address}': the cluster does not let us in; RAY_AUTH_MODE")
