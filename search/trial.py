@@ -47,7 +47,9 @@ def run_trial(params: Mapping[str, Any], trial_id: str, work: SharedWork, report
     try:
         train_and_report(params, folder, work, report)
     except Exception as error:  # noqa: BLE001 - whatever a trial dies of becomes its row in the leaderboard
-        (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        # On a full disk the reason must reach the row all the same.
+        with suppress(OSError):
+            (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
         report({"status": failure_status(error), "reason": failure_reason(error), "done": True})
     finally:
         release_memory(work.device)

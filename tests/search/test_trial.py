@@ -105,3 +105,23 @@ def test_every_end_has_a_status_and_words(error: Exception, status: str, words: 
     assert failure_status(error) == status
     assert words in failure_reason(error)
     assert "\n" not in failure_reason(error)
+
+
+FULL_DISK = Path("/dev/full")  # every write to it finds no space left
+
+
+def test_a_full_disk_takes_nothing_from_a_training_that_is_done(tmp_path: Path) -> None:
+    folder = tmp_path / "trials/t0000"
+    folder.mkdir(parents=True)
+    (folder / SAMPLE).symlink_to(FULL_DISK)
+    assert [report["status"] for report in run(tmp_path)] == ["running", "completed"]
+
+
+def test_a_full_disk_in_the_middle_of_a_training_is_its_reason(tmp_path: Path) -> None:
+    best = tmp_path / "trials/t0000/best"
+    best.mkdir(parents=True)
+    (best / "config.yaml.part").symlink_to(FULL_DISK)
+    (best.parent / ERROR_FILE).symlink_to(FULL_DISK)
+    (report,) = run(tmp_path)
+    assert report["status"] == "failed"
+    assert "No space left on device" in report["reason"]
