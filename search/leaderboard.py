@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.command_line import run_command
 from data.input_error import InputError
+from data.replacing import replacing
 from model.config import TrainConfig
 from search.record import BAD_ENDINGS, CLASS_METRIC, METRICS, TrialRecord, is_metric, records_from_study
 from search.run_folder import RunFolder
@@ -72,9 +73,8 @@ def write(path: Path, frame: pd.DataFrame) -> None:
     for name in safe.columns:
         if safe[name].dtype == "str":
             safe[name] = safe[name].map(_defused)
-    waiting = path.with_name(path.name + ".part")
-    safe.to_csv(waiting, index=False, encoding="utf-8")
-    waiting.replace(path)
+    with replacing(path) as waiting:
+        safe.to_csv(waiting, index=False, encoding="utf-8")
 
 
 def read(path: Path) -> pd.DataFrame:
