@@ -36,14 +36,14 @@ def lay_out(name: str, folder: Path) -> tuple[list[str], Path]:
     if name == "stare":
         stare = load("stare", root=DATASETS)
         chosen = {one for one, part in zip(stare.names, stare.parts, strict=True) if part == "test"}
-        _link(
+        _copy(
             [path for path in list_pictures(DATASETS / "stare" / "stare-images") if picture_stem(path) in chosen], tests
         )
         return ["--data", "stare", "--data-root", str(DATASETS)], tests
     for kind in ("images", "masks"):
         pictures = list_pictures(DATASETS / "wbc" / kind)
-        _link([path for path in pictures if path.stem < FIRST_TEST_CELL], folder / "wbc" / kind)
-        _link([path for path in pictures if path.stem >= FIRST_TEST_CELL], folder / "wbc-test" / kind)
+        _copy([path for path in pictures if path.stem < FIRST_TEST_CELL], folder / "wbc" / kind)
+        _copy([path for path in pictures if path.stem >= FIRST_TEST_CELL], folder / "wbc-test" / kind)
     return ["--data", str(folder / "wbc")], folder / "wbc-test" / "images"
 
 
@@ -51,8 +51,8 @@ def score_written_masks(name: str, folder: Path, tests: Path, masks: Path) -> Sc
     """Metrics of mask files against the truth, pixels pooled over all test images."""
     truth = load("stare", root=DATASETS) if name == "stare" else load(str(tests.parent))
     written = folder / "written"
-    _link(list_pictures(tests), written / "images")
-    _link(list_pictures(masks), written / "masks")
+    _copy(list_pictures(tests), written / "images")
+    _copy(list_pictures(masks), written / "masks")
     found = load(str(written))
     total: PixelCounts | None = None
     for index, picture in enumerate(found.names):
@@ -117,7 +117,7 @@ def main() -> int:
     return conclude("real_data", figure, goal, met, {"rows": rows}, arguments.json)
 
 
-def _link(paths: list[Path], folder: Path) -> None:
+def _copy(paths: list[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
         shutil.copy(path, folder / path.name)
