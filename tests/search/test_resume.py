@@ -9,6 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from search.leaderboard import read
+from search.record import records_from_study
 from search.study import read_study
 from tests.search.commands import SMALL, run_here, start
 
@@ -22,13 +23,14 @@ def epochs_drawn(trial: Path) -> list[list[int]]:
 
 
 def wait_for_one_done_and_one_begun(driver: "subprocess.Popen[str]", folder: Path) -> Any:
-    """The leaderboard as soon as one trial is done and another has a few epochs behind it."""
+    """The leaderboard as soon as it knows of a finished trial, and another one is in the middle."""
     while driver.poll() is None:
         time.sleep(0.1)
         if (folder / "leaderboard.csv").exists():
             rows = read(folder / "leaderboard.csv").set_index("trial_id")
-            begun = (rows["status"] == "running") & (rows.epochs >= 3)
-            if (rows["status"] == "completed").any() and begun.any():
+            now = records_from_study(read_study(folder / "study.log"))
+            begun = any(one.status == "running" and 3 <= one.epochs <= EPOCHS - 5 for one in now)
+            if (rows["status"] == "completed").any() and begun:
                 return rows
     raise AssertionError("the search was over too soon")
 
@@ -43,6 +45,11 @@ def test_after_kill_9_a_search_goes_on_with_a_larger_budget(tmp_path: Path, caps
         driver.kill()
         driver.communicate()
     done = before[before["status"] == "completed"]
+    # A trial may have ended between the last look at the leaderboard and the kill: the study knows.
+    ended = {
+        one.trial_id: one for one in records_from_study(read_study(folder / "study.log")) if one.status != "running"
+    }
+    assert set(done.index) <= set(ended)
 
     assert run_here("--resume", *where, "--num-trials", "4") == 0
     after = read(folder / "leaderboard.csv").set_index("trial_id")
@@ -54,8 +61,10 @@ def test_after_kill_9_a_search_goes_on_with_a_larger_budget(tmp_path: Path, caps
     # What had ended is as it was, and is not told again.
     columns = ["val_dice", "seconds", "best_epoch"]
     assert after.loc[done.index, columns].equals(done[columns])
+    later = {one.trial_id: one for one in records_from_study(read_study(folder / "study.log"))}
+    assert {trial_id: later[trial_id] for trial_id in ended} == ended
     told = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " completed: " in line]
-    assert sorted(told) == sorted(set(after.index) - set(done.index))
+    assert sorted(told) == sorted(set(after.index) - set(ended))
 
     # What had not goes on from the last epoch that was saved, which is told again.
     sessions = {path.name: epochs_drawn(path) for path in (folder / "trials").iterdir()}
@@ -65,7 +74,7 @@ def test_after_kill_9_a_search_goes_on_with_a_larger_budget(tmp_path: Path, caps
         assert first == list(range(1, first[-1] + 1))
         assert second == list(range(second[0], EPOCHS + 1))
         assert first[-1] <= second[0] <= first[-1] + 1
-    assert all(sessions[trial_id] == [list(range(1, EPOCHS + 1))] for trial_id in done.index)
+    assert all(sessions[trial_id] == [list(range(1, EPOCHS + 1))] for trial_id in ended)
 
 
 @pytest.mark.usefixtures("ray_cluster")
