@@ -7,24 +7,28 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
+from data.classes_file import CLASSES_FILE
 from data.command_line import run_command
-from data.folder import CLASSES_FILE
+from data.folder import FIELD_OF_VIEW_FOLDERS
 from data.input_error import InputError
 from data.readers import load
-from data.segmentation_data import MULTICLASS, SegmentationData
+from data.segmentation_data import MULTICLASS, Preparation, SegmentationData
 
 
 def write_folder(data: SegmentationData, folder: Path) -> None:
-    """Writes images/ and masks/ as PNG, in a folder for each part where the owner of the data named parts.
+    """Writes data of native size as images/ and masks/, in a folder for each part where the data's owner named parts.
 
     "multiclass" data get one mask of class values a picture and a file that names the values; others one folder of
-    black and white masks a class. What a field of view left out is not kept: a plain folder has none.
+    black and white masks a class. Where pixels do not count, every picture gets a mask of its field of view.
     """
+    partly_valid = not all(data.valid[index, :height, :width].all() for index, (height, width) in enumerate(data.sizes))
     for index, (name, part, (height, width)) in enumerate(zip(data.names, data.parts, data.sizes, strict=True)):
         inside = folder / part if part is not None else folder
         image = data.images[index, :height, :width]
         planes = data.masks[index, :, :height, :width]
         _save(image if data.channels == 3 else image[..., 0], inside / "images" / f"{name}.png")
+        if partly_valid:
+            _save(data.valid[index, :height, :width] * np.uint8(255), inside / FIELD_OF_VIEW_FOLDERS[0] / f"{name}.png")
         if data.label_mode == MULTICLASS:
             values = (planes * np.arange(1, len(planes) + 1)[:, None, None]).max(axis=0).astype(np.uint8)
             _save(values, inside / "masks" / f"{name}.png")
@@ -43,7 +47,7 @@ def main(
     data_root: Annotated[Path | None, "folder that holds the named data sets"] = None,
 ) -> None:
     """Write a data set as a plain folder of pictures and masks: the layout to imitate for your own."""
-    loaded = load(data, root=data_root)
+    loaded = load(data, root=data_root, preparation=Preparation(size="native"))
     try:
         folder.mkdir(parents=True)
         write_folder(loaded, folder)

@@ -1,31 +1,18 @@
-"""Decodes one picture file: colour images, grey masks, masks of class values."""
+"""The picture files of a folder: their names, their sizes, and one read as an RGB image."""
 
-import gzip
-import io
-import struct
-import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
+from data.decoding import NUMBER_MODES, array_shape, decode, decode_array, decoded_size, is_array
 from data.input_error import InputError
+from data.links import refuse_broken_link
 from data.segmentation_data import UInt8
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
-# Pillow knows many more, some of which run other programs on what a stranger wrote.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".npy")
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
-
-# Pillow's TIFF reader warns of damage beside raising its error, and a mistake is told in one line. The filter is the
-# whole process's, because Python cannot set one for a thread alone.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
-
-# What Pillow, gzip and zlib raise for damaged files of the formats above.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 def picture_suffix(path: Path) -> str | None:
@@ -44,8 +31,16 @@ def picture_stem(path: Path) -> str:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The picture files that lie directly in a folder, by name; hidden files and other kinds are left out."""
-    return sorted(path for path in folder.iterdir() if picture_suffix(path) is not None and path.is_file())
+    """The picture files that lie directly in a folder, by name; hidden files and other kinds are left out.
+
+    Raises InputError for a link that leads nowhere and for a name that is no text.
+    """
+    pictures = sorted(path for path in folder.iterdir() if picture_suffix(path) is not None)
+    for path in pictures:
+        if not path.name.isprintable():
+            raise InputError(f"file name {path.name!r} in {str(folder)!r} holds signs that are no text: rename it.")
+        refuse_broken_link(path)
+    return [path for path in pictures if path.is_file()]
 
 
 def is_lossy(path: Path) -> bool:
@@ -53,54 +48,33 @@ def is_lossy(path: Path) -> bool:
     return (picture_suffix(path) or "").removesuffix(".gz") in LOSSY_SUFFIXES
 
 
-def read_color(path: Path) -> UInt8:
-    """The picture as RGB, uint8 (H, W, 3). Raises InputError for a file that cannot be decoded."""
-    picture = _decode(path)
-    if picture.mode.startswith("I;16"):
-        grey = _sixteen_to_eight_bits(np.asarray(picture))
-        return np.repeat(grey[..., None], 3, axis=2)
-    if picture.mode in ("I", "F"):
-        raise InputError(f"picture {str(path)!r} holds 32-bit values: save it with 8 or 16 bits a channel.")
-    return np.array(picture.convert("RGB"))
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of the image that `read_color` would give, without decoding it.
 
-
-def read_grey(path: Path) -> UInt8:
-    """The picture as brightness, uint8 (H, W), 0..255. Raises InputError for a file that cannot be decoded."""
-    picture = _decode(path)
-    if picture.mode.startswith("I;16"):
-        return _sixteen_to_eight_bits(np.asarray(picture))
-    if picture.mode in ("I", "F"):
-        raise InputError(f"picture {str(path)!r} holds 32-bit values: save it with 8 or 16 bits a channel.")
-    return np.array(picture.convert("L"))
-
-
-def read_index(path: Path) -> npt.NDArray[np.integer[Any]]:
-    """The picture as the whole numbers that it holds, (H, W): a mask whose values stand for classes.
-
-    A palette of colours stands for its indices; a palette of greys (and a picture of grey RGB) for the greys, so
-    that a black and white GIF is 0 and 255. Raises InputError for a colour picture or one that cannot be decoded.
+    Raises InputError for a file whose head cannot be read.
     """
-    picture = _decode(path)
-    if picture.mode == "P":
-        indices = np.array(picture)
-        colors = np.asarray(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-        # The whole palette is judged: what is used differs from file to file, and the files must agree.
-        if (colors == colors[:, :1]).all() and indices.max() < len(colors):
-            return np.take(colors[:, 0], indices)
-        return indices
-    if picture.mode in ("RGB", "RGBA", "LA"):
-        channels = np.array(picture.convert("RGB"))
-        if (channels != channels[..., :1]).any():
-            raise InputError(
-                f"mask {str(path)!r} is in colour, so its pixels name no class: save it as a grey or palette PNG "
-                "whose values are the classes."
-            )
-        return channels[..., 0]
-    if picture.mode in ("1", "L"):
-        return np.array(picture.convert("L"))
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        return np.array(picture)
-    raise InputError(f"mask {str(path)!r} is of mode {picture.mode}: save it as a PNG whose values are the classes.")
+    if not is_array(path):
+        return decoded_size(path)
+    height, width = _require_image_shape(path, array_shape(path))[:2]
+    return height, width
+
+
+def read_color(path: Path) -> UInt8:
+    """The picture as RGB, uint8 (H, W, 3), upright.
+
+    Of 16 bits a channel the upper 8 are taken; floats go from 0 to 1; what is transparent lies on black.
+    Raises InputError for a file that cannot be decoded and for numbers of which it is not known what is white.
+    """
+    if is_array(path):
+        values = decode_array(path)
+        _require_image_shape(path, values.shape)
+        return _spread(_brightness(path, values))
+    decoded = decode(path)
+    if decoded.picture.mode in NUMBER_MODES:
+        return _spread(_brightness(path, decoded.numbers, decoded.bits))
+    if decoded.picture.has_transparency_data:
+        return _on_black(path, np.asarray(decoded.picture.convert("RGBA")))
+    return np.array(decoded.picture.convert("RGB"))
 
 
 def require_same_size(image_path: Path, image: UInt8, mask_path: Path, mask: npt.NDArray[Any]) -> None:
@@ -113,24 +87,43 @@ def require_same_size(image_path: Path, image: UInt8, mask_path: Path, mask: npt
         )
 
 
-def _sixteen_to_eight_bits(values: npt.NDArray[Any]) -> UInt8:
-    return (values >> 8).astype(np.uint8)
+def _brightness(path: Path, values: npt.NDArray[Any], bits: int = 16) -> UInt8:
+    """Numbers of any kind as 0..255. bits: how many of a 16-bit number's the file uses."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16:
+        upper: UInt8 = (values >> (bits - 8)).astype(np.uint8)
+        return upper
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        scaled: UInt8 = np.rint(values * 255).astype(np.uint8)
+        return scaled
+    raise InputError(
+        f"picture {str(path)!r} holds {values.dtype} from {low:g} to {high:g}, and what is white is not said: save it "
+        "with 8 or 16 bits a channel, or as floats from 0 to 1."
+    )
 
 
-def _decode(path: Path) -> Image.Image:
-    """The first frame, decoded to the end so that a truncated file shows itself here."""
-    try:
-        content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-        picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        picture.load()
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "no picture format that is known"
+def _spread(values: UInt8) -> UInt8:
+    """Grey (H, W) or (H, W, 1), or colour (H, W, 3), as RGB of its own memory."""
+    channels = values.reshape(*values.shape[:2], -1)
+    return np.broadcast_to(channels, (*values.shape[:2], 3)).copy()
+
+
+def _on_black(path: Path, layers: UInt8) -> UInt8:
+    """An RGBA picture (H, W, 4) as it looks on black."""
+    colors, alpha = layers[..., :3], layers[..., 3:].astype(np.uint16)
+    if not alpha.any():
+        raise InputError(f"picture {str(path)!r} is transparent all over: save it without transparency.")
+    return ((colors * alpha + 127) // 255).astype(np.uint8)
+
+
+def _require_image_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 3 and shape[2] not in (1, 3):
         raise InputError(
-            f"picture {str(path)!r} cannot be read ({reason}): it may be truncated; copy it again or remove it "
-            "together with its pair."
-        ) from error
-    return picture
+            f"picture {str(path)!r} has the shape {shape}: an image is (height, width) or (height, width, 3); save "
+            "it so."
+        )
+    return shape

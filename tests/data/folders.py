@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.prepare import fingerprint_of
 from data.segmentation_data import LabelMode, Part, Preparation, SegmentationData
+from data.statistics import measure_all
 
 PILLOW_NAMES = {
     ".png": "PNG",
@@ -28,11 +29,14 @@ PILLOW_NAMES = {
 
 
 def write_picture(path: Path, pixels: npt.NDArray[Any]) -> Path:
-    """Saves an array in the format that the path's suffix names, gzipped for `.gz`."""
+    """Saves an array in the format that the path's suffix names, `.npy` too, gzipped for `.gz`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, PILLOW_NAMES[suffix])
+    if suffix == ".npy":
+        np.save(buffer, pixels)
+    else:
+        Image.fromarray(pixels).save(buffer, PILLOW_NAMES[suffix])
     content = buffer.getvalue()
     path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else content)
     return path
@@ -68,27 +72,21 @@ def class_folder(root: Path, classes: tuple[str, ...] = ("bright", "red"), count
     return root
 
 
-def stare_folder(root: Path, names: tuple[str, ...] = ("im0001", "im0082", "im0162")) -> Path:
-    """A few pictures in the layout of STARE's owner."""
-    for index, name in enumerate(names):
-        write_picture(root / "stare-images" / f"{name}.ppm.gz", some_image(index))
-        write_picture(root / "labels-ah" / f"{name}.ah.ppm.gz", some_mask(255, 255))
-    return root
-
-
 def data_of(
     held: npt.NDArray[np.bool_],
     *,
     parts: tuple[Part | None, ...] | None = None,
     groups: tuple[str | None, ...] | None = None,
     names: tuple[str, ...] | None = None,
+    counting: tuple[bool, ...] | None = None,
 ) -> SegmentationData:
-    """Data of 2 x 2 pixels in which image n holds class k where `held` (N, K) says so."""
+    """Data of 2 x 2 pixels in which image n holds class k where `held` (N, K) says so, if `counting` lets it count."""
     count, classes = held.shape
     images = np.zeros((count, 2, 2, 1), np.uint8)
     masks = np.zeros((count, classes, 2, 2), np.uint8)
     masks[..., 0, 0] = held
     valid = np.ones((count, 2, 2), np.uint8)
+    valid[:, 0, 0] = True if counting is None else counting
     class_names = tuple(f"class_{index}" for index in range(classes))
     mode: LabelMode = "multilabel"
     return SegmentationData(
@@ -101,6 +99,7 @@ def data_of(
         parts=parts or (None,) * count,
         groups=groups or (None,) * count,
         sizes=((2, 2),) * count,
+        statistics=measure_all(images, masks, valid),
         preparation=Preparation(color="grey"),
         source="made",
         fingerprint=fingerprint_of(images, masks, valid, class_names, Preparation(color="grey")),
