@@ -4,11 +4,21 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from data.cache import cache_folder
 from data.catalogue import Catalogue
 from data.folder import read_folder
 from data.input_error import InputError, unknown_name
-from data.prepare import cache_folder, prepare
-from data.retina import read_stare
+from data.layouts.camvid import read_camvid
+from data.layouts.chase_db1 import read_chase_db1
+from data.layouts.diaretdb1 import read_diaretdb1
+from data.layouts.diaretdb1_article import read_diaretdb1_article
+from data.layouts.drive import read_drive
+from data.layouts.idrid import read_idrid
+from data.layouts.oxford_pet import read_oxford_pet
+from data.layouts.pascal_voc import read_pascal_voc
+from data.layouts.stare import read_stare
+from data.layouts.wbc import read_wbc
+from data.prepare import prepare
 from data.segmentation_data import Preparation, SegmentationData
 from data.synthetic import read_synthetic
 
@@ -19,7 +29,19 @@ DRAWN: dict[str, Callable[[], Catalogue]] = {
 }
 # Data in the layout of its owner, looked for in the folder `--data-root`.
 OWNED: dict[str, Callable[[Path], Catalogue]] = {
+    "camvid": read_camvid,
+    "chasedb1": read_chase_db1,
+    "chasedb1-second": partial(read_chase_db1, observer="second"),
+    "diaretdb1": read_diaretdb1,
+    "diaretdb1-article": read_diaretdb1_article,
+    "diaretdb1-red-bright": partial(read_diaretdb1, classes="colors"),
+    "drive": read_drive,
+    "idrid": read_idrid,
+    "oxford-pet": read_oxford_pet,
+    "pascal-voc": read_pascal_voc,
     "stare": read_stare,
+    "stare-second": partial(read_stare, observer="second"),
+    "wbc": read_wbc,
 }
 
 
@@ -28,7 +50,7 @@ def load(data: str, *, root: Path | None = None, preparation: Preparation | None
 
     data: a name in the tables above, or a folder of images/ and masks/ (a name wins over a folder).
     root: where the files of a named data set lie; a relative folder is looked for there too.
-    preparation: size, colour and threshold; by default native size and RGB.
+    preparation: what is done to them; by default as `Preparation` says.
 
     Raises InputError for a name that is not known and is no folder, and for data that cannot be used.
     """
