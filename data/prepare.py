@@ -1,187 +1,297 @@
-"""Brings a data set's pictures into one array of one size, and keeps the result for the next time."""
+"""Brings a data set's pictures into arrays of one size, and keeps the result for the next time."""
 
-import errno
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
-from contextlib import suppress
-from dataclasses import asdict
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from data.catalogue import Catalogue, Contents, Pixels, Sample, map_in_threads
+from data.cache import Kept, NotKeptError, new_entry, read_entry, sole_access
+from data.catalogue import Catalogue, Contents, Sample, map_in_threads
 from data.class_names import check_class_names
+from data.field_of_view import find_field_of_view
+from data.fit import fit_image, fit_mask, fitted_size
 from data.input_error import InputError
+from data.memory import memory_limit
 from data.segmentation_data import Preparation, SegmentationData, UInt8
+from data.statistics import Statistics, join, measure
 
 log = logging.getLogger(__name__)
 
-# Part of every cache key: raise it when the same files and preparation would give other arrays than before.
-_FORMAT = 2
-_ARRAYS = ("images", "masks", "valid")
-_DETAILS = "data.json"
-# What moving a folder to a name that is taken ends with.
-_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
+# Part of every cache key: raise it when the same files and preparation would give other arrays or counts than before.
+_FORMAT = 4
 _SMALLEST, _LARGEST = 8, 16384
 
-
-class _Prepared(NamedTuple):
-    """One sample, fitted but not yet padded, and which classes it held at its own size."""
-
-    image: UInt8  # (h, w, C)
-    planes: UInt8  # (K, h, w), 0 or 1
-    valid: UInt8  # (h, w), 0 or 1
-    size: tuple[int, int]
-    held: tuple[bool, ...]
+# Takes a picture by the name of its array and its index, and puts it where it belongs.
+Store = Callable[[str, int, UInt8], None]
 
 
-def cache_folder() -> Path:
-    """Where prepared data is kept: `UNET_SEARCH_CACHE`, or `unet-search` in the user's cache folder."""
-    if chosen := os.environ.get("UNET_SEARCH_CACHE"):
-        return Path(chosen).expanduser()
-    users = os.environ.get("XDG_CACHE_HOME")
-    return (Path(users) if users else Path.home() / ".cache") / "unet-search"
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is known of a data set before its pictures are decoded.
+
+    sizes: N (height, width) in the files. shapes: of the arrays, by name.
+    """
+
+    catalogue: Catalogue
+    contents: Contents
+    preparation: Preparation
+    sizes: tuple[tuple[int, int], ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+class _Stored(NamedTuple):
+    """What is left of a picture once its pixels are stored."""
+
+    statistics: Statistics
+    digest: bytes
 
 
 def prepare(catalogue: Catalogue, preparation: Preparation, cache: Path | None) -> SegmentationData:
     """Decodes, fits and stacks every sample of the catalogue.
 
     cache: folder for prepared data, or None to keep nothing. What it holds is used while the files' names, sizes and
-        times of change and the preparation are the same, and made anew when it is damaged. A folder that cannot be
-        written costs a warning, never the data. Pictures that are drawn, not read, are never kept.
+        times of change and the preparation are the same, and made anew when it is damaged. One process at a time
+        makes it, picture by picture, so that data may be far larger than memory; others wait, then read. A folder
+        that cannot be written costs a warning, and the data are held in memory. Pictures that are drawn, not read,
+        are never kept.
 
-    Raises InputError for a preparation out of range, files that cannot be used, and a class without any pixel.
+    Arrays from the cache are read-only, and are read from their files when they are looked at. Those larger than
+    `memory_limit` are `numpy.memmap`, the others plain arrays.
+
+    Raises InputError for a preparation out of range, files that cannot be used, a class without any pixel, and data
+    that neither the cache folder nor memory can hold.
     """
     check_preparation(preparation)
-    entry = cache / _key(catalogue, preparation) if cache is not None and catalogue.files else None
-    kept = _read_kept(entry, catalogue, preparation) if entry is not None else None
+    if cache is None or not catalogue.files:
+        return _hold(_plan(catalogue, preparation))
+    entry = cache / _key(catalogue, preparation)
+    kept, plan = read_entry(entry), None
+    try:
+        if kept is None:
+            with sole_access(entry):
+                kept = read_entry(entry)  # another process may have made it meanwhile
+                if kept is None:
+                    plan = _plan(catalogue, preparation)
+                    _keep(entry, plan)
+                    kept = read_entry(entry)
+    except NotKeptError as reason:
+        log.warning("prepared data cannot be kept in %s (%s): the next start reads the pictures again", entry, reason)
     if kept is not None:
-        return kept
-    data = _make(catalogue, preparation)
-    if entry is not None:
-        _keep(entry, data)
-    return data
+        return _from_kept(kept, catalogue, preparation)
+    plan = plan or _plan(catalogue, preparation)
+    size = sum(math.prod(shape) for shape in plan.shapes.values())
+    if size > memory_limit():
+        raise InputError(
+            f"data {catalogue.source!r} take {size / 1e6:,.1f} MB when prepared, more than may be held in memory "
+            f"({memory_limit() / 1e6:,.1f} MB), and {str(cache)!r} cannot keep them: set UNET_SEARCH_CACHE to a folder "
+            "with room for them, or lower --size."
+        )
+    return _hold(plan)
 
 
 def fingerprint_of(
     images: UInt8, masks: UInt8, valid: UInt8, class_names: tuple[str, ...], preparation: Preparation
 ) -> str:
     """sha256 (hex) of the pixels, the classes and the preparation."""
-    words = {"shape": images.shape, "classes": class_names, "preparation": asdict(preparation)}
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
-    for array in (images, masks, valid):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def fit_image(image: UInt8, preparation: Preparation) -> UInt8:
-    """An RGB image (H, W, 3) in the preparation's colour and size, not padded: uint8 (h, w, C)."""
-    picture = Image.fromarray(image)
-    if preparation.color == "grey":
-        picture = picture.convert("L")
-    height, width = _fitted_size(image.shape[0], image.shape[1], preparation.size)
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    fitted = np.array(picture)
-    return fitted if fitted.ndim == 3 else fitted[..., None]
+    digests = [_digest(*picture) for picture in zip(images, masks, valid, strict=True)]
+    return _fingerprint(digests, images.shape, class_names, preparation)
 
 
 def check_preparation(preparation: Preparation) -> None:
-    """Raises InputError for a size, colour or threshold that is out of range."""
+    """Raises InputError for a value that is out of range, or for which a package is missing."""
     size, threshold = preparation.size, preparation.mask_threshold
-    if size is not None and not _SMALLEST <= size <= _LARGEST:
-        raise InputError(f"size {size} must be from {_SMALLEST} to {_LARGEST} pixels: choose another, such as 256.")
-    if preparation.color not in ("rgb", "grey"):
-        raise InputError(f"color {preparation.color!r} must be rgb or grey: choose one.")
+    if size != "native" and not _SMALLEST <= size <= _LARGEST:
+        raise InputError(
+            f"size {size} must be from {_SMALLEST} to {_LARGEST} pixels, or native: choose another, such as 256."
+        )
+    if preparation.color not in ("rgb", "grey", "green"):
+        raise InputError(f"color {preparation.color!r} must be rgb, grey or green: choose one.")
+    if preparation.field_of_view not in ("given", "found"):
+        raise InputError(f"field_of_view {preparation.field_of_view!r} must be given or found: choose one.")
     if not 0 <= threshold < 1:
         raise InputError(f"mask_threshold {threshold} must be from 0 to below 1: choose another, such as 0.5.")
+    for asked, needs in (("clahe", preparation.clahe), ("field_of_view found", preparation.field_of_view == "found")):
+        if needs and find_spec("cv2") is None:
+            raise InputError(f"{asked} needs OpenCV, which is not installed: pip install opencv-python-headless.")
 
 
-def _make(catalogue: Catalogue, preparation: Preparation) -> SegmentationData:
-    """The data, from the files."""
+def _plan(catalogue: Catalogue, preparation: Preparation) -> _Plan:
+    """The plan: no picture is decoded where its size stands in its file's header."""
     contents = catalogue.open()
     check_class_names(contents.class_names)
-    prepared = map_in_threads(partial(_prepare_sample, contents, preparation), catalogue.samples)
-    _require_every_class(catalogue, contents, preparation, prepared)
-    side = preparation.size
-    height = side or max(sample.image.shape[0] for sample in prepared)
-    width = side or max(sample.image.shape[1] for sample in prepared)
-    count, classes = len(prepared), len(contents.class_names)
-    images = np.empty((count, height, width, prepared[0].image.shape[2]), np.uint8)  # (N, H, W, C)
-    masks = np.zeros((count, classes, height, width), np.uint8)  # (N, K, H, W)
-    valid = np.zeros((count, height, width), np.uint8)  # (N, H, W)
-    for index, sample in enumerate(prepared):
-        h, w = sample.valid.shape
-        # Mirrored, not black: an edge that is not in the picture would be learnt as one.
-        images[index] = np.pad(sample.image, ((0, height - h), (0, width - w), (0, 0)), mode="symmetric")
-        masks[index, :, :h, :w] = sample.planes
-        valid[index, :h, :w] = sample.valid
+    sizes = map_in_threads(contents.size or partial(_decoded_size, contents), catalogue.samples)
+    fitted = [fitted_size(*size, preparation.size) for size in sizes]
+    count, height, width = len(sizes), max(size[0] for size in fitted), max(size[1] for size in fitted)
+    return _Plan(
+        catalogue=catalogue,
+        contents=contents,
+        preparation=preparation,
+        sizes=tuple(sizes),
+        shapes={
+            "images": (count, height, width, 3 if preparation.color == "rgb" else 1),
+            "masks": (count, len(contents.class_names), height, width),
+            "valid": (count, height, width),
+        },
+    )
+
+
+def _decoded_size(contents: Contents, sample: Sample) -> tuple[int, int]:
+    height, width = contents.read(sample).image.shape[:2]
+    return height, width
+
+
+def _keep(entry: Path, plan: _Plan) -> None:
+    """Makes the entry of the cache. Raises NotKeptError when it cannot be written."""
+    with new_entry(entry, plan.shapes) as draft:
+        statistics, fingerprint = _fill(plan, draft.write)
+        details = {
+            "class_names": plan.contents.class_names,
+            "label_mode": plan.contents.label_mode,
+            "sizes": plan.sizes,
+            "fingerprint": fingerprint,
+        }
+        draft.finish(statistics, details)
+
+
+def _from_kept(kept: Kept, catalogue: Catalogue, preparation: Preparation) -> SegmentationData:
+    """The data of an entry. Arrays that memory can hold pass for plain ones: they are sent by their numbers."""
+    arrays, details = kept.arrays, kept.details
+    if sum(array.nbytes for array in arrays.values()) <= memory_limit():
+        arrays = {name: array.view(np.ndarray) for name, array in arrays.items()}
+    return _assemble(
+        catalogue,
+        preparation,
+        arrays,
+        statistics=kept.statistics,
+        class_names=tuple(details["class_names"]),
+        label_mode=details["label_mode"],
+        sizes=tuple((height, width) for height, width in details["sizes"]),
+        fingerprint=details["fingerprint"],
+    )
+
+
+def _hold(plan: _Plan) -> SegmentationData:
+    """The data, made in memory."""
+    arrays = {name: np.empty(shape, np.uint8) for name, shape in plan.shapes.items()}
+
+    def store(name: str, index: int, picture: UInt8) -> None:
+        arrays[name][index] = picture
+
+    statistics, fingerprint = _fill(plan, store)
+    return _assemble(
+        plan.catalogue,
+        plan.preparation,
+        arrays,
+        statistics=statistics,
+        class_names=plan.contents.class_names,
+        label_mode=plan.contents.label_mode,
+        sizes=plan.sizes,
+        fingerprint=fingerprint,
+    )
+
+
+def _assemble(
+    catalogue: Catalogue, preparation: Preparation, arrays: Mapping[str, UInt8], **facts: Any
+) -> SegmentationData:
     return SegmentationData(
-        images=images,
-        masks=masks,
-        valid=valid,
+        images=arrays["images"],
+        masks=arrays["masks"],
+        valid=arrays["valid"],
         names=tuple(sample.name for sample in catalogue.samples),
-        class_names=contents.class_names,
-        label_mode=contents.label_mode,
         parts=tuple(sample.part for sample in catalogue.samples),
         groups=tuple(sample.group for sample in catalogue.samples),
-        sizes=tuple(sample.size for sample in prepared),
         preparation=preparation,
         source=catalogue.source,
-        fingerprint=fingerprint_of(images, masks, valid, contents.class_names, preparation),
+        **facts,
     )
 
 
-def _prepare_sample(contents: Contents, preparation: Preparation, sample: Sample) -> _Prepared:
-    pixels: Pixels = contents.read(sample)
-    planes = (pixels.planes > 255 * preparation.mask_threshold).astype(np.uint8)
-    height, width = pixels.image.shape[:2]
-    valid = pixels.valid if pixels.valid is not None else np.ones((height, width), np.uint8)
-    fitted = _fitted_size(height, width, preparation.size)
-    return _Prepared(
-        image=fit_image(pixels.image, preparation),
-        planes=np.stack([_resize_mask(plane, fitted) for plane in planes]),
-        valid=_resize_mask(valid, fitted),
-        size=(height, width),
-        held=tuple(bool(plane.any()) for plane in planes),
+def _fill(plan: _Plan, store: Store) -> tuple[Statistics, str]:
+    """Stores every picture, a few at a time; the statistics of all, and their fingerprint."""
+    stored = map_in_threads(partial(_prepare_sample, plan, store), range(len(plan.sizes)))
+    statistics = join([one.statistics for one in stored])
+    _require_every_class(plan, statistics)
+    digests = [one.digest for one in stored]
+    return statistics, _fingerprint(digests, plan.shapes["images"], plan.contents.class_names, plan.preparation)
+
+
+def _prepare_sample(plan: _Plan, store: Store, index: int) -> _Stored:
+    preparation, sample = plan.preparation, plan.catalogue.samples[index]
+    pixels = plan.contents.read(sample)
+    if pixels.image.shape[:2] != plan.sizes[index]:
+        raise InputError(f"picture {sample.name!r} changed while it was read: leave the files alone, and start again.")
+    # Less than a tenth of white is what compression leaves around a mask.
+    marked, planes = pixels.planes > 25, pixels.planes > 255 * preparation.mask_threshold  # (K, H, W)
+    valid = np.ones(planes.shape[1:], np.uint8) if pixels.valid is None else pixels.valid
+    if preparation.field_of_view == "found" and sample.field_of_view is None:
+        # What counts by its label, such as all that is not unlabelled, is no field of view.
+        valid = valid & find_field_of_view(pixels.image)
+
+    image = fit_image(pixels.image, preparation)  # (h, w, C)
+    masks = np.stack([fit_mask(plane.astype(np.uint8), preparation.size) for plane in planes])  # (K, h, w)
+    valid = fit_mask(valid, preparation.size)  # (h, w)
+    held, any_mark = planes.sum(axis=(1, 2)), marked.sum(axis=(1, 2))
+    kept = np.where(any_mark > 0, np.minimum(held / np.maximum(any_mark, 1), 1), 1.0)
+    statistics = measure(image, masks, valid, held=(held > 0).tolist(), kept=kept.tolist())
+    padded = _pad(image, masks, valid, plan.shapes["valid"][1:])
+    for name, picture in zip(("images", "masks", "valid"), padded, strict=True):
+        store(name, index, picture)
+    return _Stored(statistics, _digest(*padded))
+
+
+def _pad(image: UInt8, planes: UInt8, valid: UInt8, shape: tuple[int, ...]) -> tuple[UInt8, UInt8, UInt8]:
+    """Everything with rows below and columns to the right that do not count, up to `shape`."""
+    below, right = (0, shape[0] - valid.shape[0]), (0, shape[1] - valid.shape[1])
+    # Mirrored, not black: an edge that is not in the picture would be learnt as one.
+    return (
+        np.pad(image, (below, right, (0, 0)), mode="symmetric"),
+        np.pad(planes, ((0, 0), below, right)),
+        np.pad(valid, (below, right)),
     )
 
 
-def _fitted_size(height: int, width: int, size: int | None) -> tuple[int, int]:
-    """Height and width of a picture fitted into a square of `size`, its aspect kept."""
-    if size is None:
-        return height, width
-    scale = size / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _resize_mask(mask: UInt8, size: tuple[int, int]) -> UInt8:
-    """A mask (H, W) at another size by its nearest pixels, so that no value arises that was not there."""
-    if mask.shape == size:
-        return mask
-    return np.array(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
-
-
-def _require_every_class(
-    catalogue: Catalogue, contents: Contents, preparation: Preparation, prepared: list[_Prepared]
-) -> None:
-    """Raises InputError when a class has no pixel in any picture: nothing could be learnt or judged."""
-    for index, name in enumerate(contents.class_names):
-        if any(sample.planes[index].any() for sample in prepared):
+def _require_every_class(plan: _Plan, statistics: Statistics) -> None:
+    """Raises InputError when a class has no pixel that counts in any picture: nothing could be learnt or judged."""
+    size = plan.preparation.size
+    shrunk = np.array([fitted_size(*one, size) != one for one in plan.sizes])
+    for index, name in enumerate(plan.contents.class_names):
+        if statistics.class_pixels[:, index].any():
             continue
-        if any(sample.held[index] for sample in prepared):
-            raise InputError(f"class {name!r} has no pixel left at size {preparation.size}: raise --size.")
+        held = statistics.held[:, index]
+        if (held & shrunk & (statistics.outside_pixels[:, index] == 0)).any():
+            raise InputError(f"class {name!r} has no pixel left at size {size}: raise --size.")
+        if held.any():
+            raise InputError(
+                f"class {name!r} has pixels only where none counts, outside the field of view: mend its masks, or the "
+                "masks of the field of view."
+            )
         raise InputError(
-            f"class {name!r} has no pixel in any mask of {catalogue.source!r} (grey masks count above "
-            f"mask_threshold {preparation.mask_threshold:g}): remove the class, mend its masks or lower the threshold."
+            f"class {name!r} has no pixel in any mask of {plan.catalogue.source!r} (grey masks count above "
+            f"mask_threshold {plan.preparation.mask_threshold:g}): remove the class, mend its masks or lower the "
+            "threshold."
         )
+
+
+def _digest(image: UInt8, planes: UInt8, valid: UInt8) -> bytes:
+    digest = hashlib.sha256()
+    for array in (image, planes, valid):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
+
+
+def _fingerprint(
+    digests: Sequence[bytes], shape: tuple[int, ...], class_names: tuple[str, ...], preparation: Preparation
+) -> str:
+    words = {"shape": shape, "classes": class_names, "preparation": asdict(preparation)}
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode() + b"".join(digests)).hexdigest()
 
 
 def _key(catalogue: Catalogue, preparation: Preparation) -> str:
@@ -190,81 +300,12 @@ def _key(catalogue: Catalogue, preparation: Preparation) -> str:
         [sample.name, sample.part, sample.group, sorted(sample.masks), len(sample.files)]
         for sample in catalogue.samples
     ]
+    folders: dict[Path, str] = {}
     files = []
     for path in catalogue.files:
+        if path.parent not in folders:
+            folders[path.parent] = str(path.parent.resolve())
         status = path.stat()
-        files.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
+        files.append([folders[path.parent], path.name, status.st_size, status.st_mtime_ns])
     words = [_FORMAT, catalogue.source, asdict(preparation), samples, files]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:40]
-
-
-def _read_kept(entry: Path, catalogue: Catalogue, preparation: Preparation) -> SegmentationData | None:
-    """What an earlier run kept, or None when there is nothing or it is damaged."""
-    try:
-        details: dict[str, Any] = json.loads((entry / _DETAILS).read_text(encoding="utf-8"))
-        arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
-        class_names = tuple(details["class_names"])
-        if fingerprint_of(**arrays, class_names=class_names, preparation=preparation) != details["fingerprint"]:
-            raise ValueError("the pixels are not those that were kept")
-        return SegmentationData(
-            **arrays,
-            names=tuple(sample.name for sample in catalogue.samples),
-            class_names=class_names,
-            label_mode=details["label_mode"],
-            parts=tuple(sample.part for sample in catalogue.samples),
-            groups=tuple(sample.group for sample in catalogue.samples),
-            sizes=tuple((height, width) for height, width in details["sizes"]),
-            preparation=preparation,
-            source=catalogue.source,
-            fingerprint=details["fingerprint"],
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-        log.debug("prepared data in %s is damaged (%s): it is made anew", entry, error)
-        return None
-
-
-def _keep(entry: Path, data: SegmentationData) -> None:
-    """Writes the data beside its place and moves it there whole, so that nobody ever reads half of it."""
-    details = {
-        "class_names": data.class_names,
-        "label_mode": data.label_mode,
-        "sizes": data.sizes,
-        "fingerprint": data.fingerprint,
-    }
-    draft = None
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=entry.parent))
-        for name in _ARRAYS:
-            np.save(draft / f"{name}.npy", getattr(data, name), allow_pickle=False)
-        (draft / _DETAILS).write_text(json.dumps(details), encoding="utf-8")
-        _put_in_place(draft, entry)
-    except OSError as error:
-        log.warning("prepared data cannot be kept in %s (%s): the next start reads the pictures again", entry, error)
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _put_in_place(draft: Path, entry: Path) -> None:
-    """Makes the draft the entry. An entry that is there goes away in one move too, never file by file."""
-    try:
-        draft.rename(entry)
-    except OSError as error:
-        if error.errno not in _OCCUPIED:
-            raise
-    else:
-        return
-    old = draft.with_name(f"{draft.name}-old")
-    try:
-        with suppress(FileNotFoundError):
-            entry.rename(old)
-        draft.rename(entry)
-    except OSError as error:
-        # Another process put the same data there in between: as good as ours.
-        if error.errno not in _OCCUPIED:
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

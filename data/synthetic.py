@@ -66,7 +66,7 @@ def read_synthetic(*, lesions: bool, count: int = 24, size: int = 160, seed: int
     return Catalogue(
         source="synthetic-lesions" if lesions else "synthetic",
         samples=samples,
-        open=partial(Contents, class_names=class_names, label_mode=MULTILABEL, read=read),
+        open=partial(Contents, class_names=class_names, label_mode=MULTILABEL, read=read, size=lambda _: (size, size)),
     )
 
 

@@ -41,7 +41,7 @@ def test_another_seed_draws_others(retinas: SegmentationData) -> None:
 def test_every_class_occurs_in_every_part_and_some_pictures_lack_lesions(retinas: SegmentationData) -> None:
     assert retinas.class_names == LESION_CLASSES and retinas.label_mode == "multilabel"
     held = np.array([[plane.any() for plane in planes] for planes in retinas.masks])  # (N, K)
-    split = split_data(retinas)
+    split = split_data(retinas)[0]
     assert (len(split.train), len(split.validation), len(split.test)) == (14, 5, 5)
     for part in (split.train, split.validation, split.test):
         assert held[list(part)].any(axis=0).all()
