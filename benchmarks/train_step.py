@@ -21,8 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from data.augment import draw_batch, put_on_device, samples_per_epoch
+from data.sampling import Sampling, draw_batch, samples_per_epoch
 from data.segmentation_data import MULTILABEL, Preparation, SegmentationData, Split
+from data.statistics import measure_all
+from data.windows import place
 from model.config import TrainConfig
 from model.device import choose_device, uses_bfloat16
 from model.losses import LOSSES
@@ -41,10 +43,14 @@ def make_data() -> SegmentationData:
     """Random pictures: what they show does not change the speed."""
     generator = np.random.default_rng(0)
     names = tuple(f"picture{index}" for index in range(PICTURES + 1))
+    images = generator.integers(0, 256, (PICTURES + 1, SIDE, SIDE, 3), dtype=np.uint8)
+    masks = generator.integers(0, 2, (PICTURES + 1, 1, SIDE, SIDE), dtype=np.uint8)
+    valid = np.ones((PICTURES + 1, SIDE, SIDE), np.uint8)
     return SegmentationData(
-        images=generator.integers(0, 256, (PICTURES + 1, SIDE, SIDE, 3), dtype=np.uint8),
-        masks=generator.integers(0, 2, (PICTURES + 1, 1, SIDE, SIDE), dtype=np.uint8),
-        valid=np.ones((PICTURES + 1, SIDE, SIDE), np.uint8),
+        images=images,
+        masks=masks,
+        valid=valid,
+        statistics=measure_all(images, masks, valid),
         names=names,
         class_names=("foreground",),
         label_mode=MULTILABEL,
@@ -110,12 +116,12 @@ def main() -> int:
     device = choose_device("auto")
     data = make_data()
     split = Split(train=tuple(range(PICTURES)), validation=(PICTURES,))
-    pictures = put_on_device(data, split.train, device)
+    pictures = place(data, split.train, device)
     samples = samples_per_epoch(pictures, CROP)
     steps = -(-samples // BATCH)
     generator = np.random.default_rng(0)
     indices = [index % PICTURES for index in range(BATCH)]
-    batch = draw_batch(pictures, indices, crop_size=CROP, strength=0.5, generator=generator)
+    batch = draw_batch(pictures, indices, Sampling(crop_size=CROP, augmentation=CONFIG.changes), generator)
     resident = batch.images.contiguous(memory_format=torch.channels_last)
     flat = batch.images.contiguous()
 

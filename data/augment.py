@@ -1,7 +1,8 @@
-"""Batches for training: random crops, image and mask warped together, on the device where the pictures lie."""
+"""Changes of pictures in batches on the device, image and mask moved together, each sample in its own way."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -9,184 +10,233 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.segmentation_data import SegmentationData, UInt8
+from data.augmentation import Augmentation
 
-Matrices = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64]
 
-
-@dataclass(frozen=True, kw_only=True)
-class ResidentPictures:
-    """Pictures on the training device.
-
-    images: uint8 (N, C, H, W). labels: uint8 (N, K + 1, H, W), the K mask planes and, last, the valid pixels.
-    extents: N (height, width) in pixels, from the upper left corner, beyond which no pixel counts.
-    """
-
-    images: Tensor
-    labels: Tensor
-    extents: tuple[tuple[int, int], ...]
-
-    def __len__(self) -> int:
-        return len(self.extents)
+KNOTS = 7  # a side, for elastic distortion: four pieces of a cubic spline lie between them
+NOISE_BANK = 2**21  # random numbers that all noise is read from
+NOISE_PIECE = NOISE_BANK // 2  # as many are read in a row at most, so that there are as many places to begin
+CACHED = 2**19  # numbers that a processor's fast memory holds: as many are worked on at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Samples for one step: images float (B, C, h, w), masks float 0/1 (B, K, h, w), valid (B, 1, h, w).
+class Changes:
+    """What happens to each of B samples of height h and width w, drawn on the host.
 
-    Images are in 0..255, but for colour changes, which may lead a little out of it.
+    shape: (h, w) in pixels. matrices: (B, 2, 2), take an offset from a sample's centre (x, y), in pixels, to one in the
+    picture. shifts: (B, 2), by how many pixels (x, y) the centre moves. knots: (B, 2, KNOTS, KNOTS), by how many pixels
+    (x, y) the knots of a cubic spline over the sample, rows and columns, move what lies there.
+    gamma: (B, 1), exponent of the brightness. gain, offset: (B, C), of each channel, in grey levels.
+    noise: (B,), deviation in grey levels; its sign is that of the numbers read. noise_starts: (B, P), where in the bank
+    each piece of a sample's noise begins.
     """
 
-    images: Tensor
-    masks: Tensor
-    valid: Tensor
+    shape: tuple[int, int]
+    matrices: Numbers
+    shifts: Numbers
+    knots: Numbers
+    gamma: Numbers
+    gain: Numbers
+    offset: Numbers
+    noise: Numbers
+    noise_starts: npt.NDArray[np.int64]
+
+    @cached_property
+    def moves(self) -> bool:
+        """Whether any pixel changes its place."""
+        return bool((self.matrices != np.eye(2)).any() or self.shifts.any() or self.knots.any())
+
+    @cached_property
+    def reach(self) -> tuple[int, int]:
+        """Height and width, in pixels, of the pieces of the pictures that the samples are made from.
+
+        A piece lies around its sample's centre and shift, both rounded to whole pixels.
+        """
+        if not self.moves:
+            return self.shape
+        height, width = self.shape
+        half = np.array([width / 2, height / 2])
+        # A spline lies between its knots.
+        bent = np.abs(self.knots).max(axis=(2, 3))
+        across, down = np.ceil(((np.abs(self.matrices) * half).sum(axis=2) + bent).max(axis=0)) + 2
+        return 2 * int(down), 2 * int(across)
+
+    def of(self, some: slice) -> "Changes":
+        """The changes of some of the samples."""
+        arrays = {one.name: getattr(self, one.name)[some] for one in fields(self) if one.name != "shape"}
+        return Changes(shape=self.shape, **arrays)
 
 
-def put_on_device(data: SegmentationData, indices: tuple[int, ...], device: torch.device) -> ResidentPictures:
-    """Copies the chosen pictures to the device, channels first."""
-    chosen = list(indices)
-    images = torch.from_numpy(np.ascontiguousarray(data.images[chosen].transpose(0, 3, 1, 2)))
-    labels = torch.from_numpy(np.concatenate([data.masks[chosen], data.valid[chosen, None]], axis=1))
-    extents = tuple(_extent(data.valid[index]) for index in chosen)
-    return ResidentPictures(images=images.to(device), labels=labels.to(device), extents=extents)
+def draw_changes(
+    count: int, channels: int, shape: tuple[int, int], augmentation: Augmentation, generator: np.random.Generator
+) -> Changes:
+    """Draws the changes of `count` samples of this shape: each has its own.
 
-
-def crop_shape(pictures: ResidentPictures, crop_size: int) -> tuple[int, int]:
-    """Height and width of a sample: `crop_size`, or whole pictures where that is 0 or larger than they are."""
-    height, width = pictures.images.shape[-2:]
-    return (min(crop_size, height), min(crop_size, width)) if crop_size else (height, width)
-
-
-def samples_per_epoch(pictures: ResidentPictures, crop_size: int, least_pixels: int = 0) -> int:
-    """As many samples as cover the pixels of all pictures once, one a picture at least.
-
-    Small data are covered several times over, until an epoch has `least_pixels`: it is then worth judging.
+    As many numbers are drawn whatever the strengths are, so one kind of change leaves the others as they were.
     """
-    height, width = crop_shape(pictures, crop_size)
-    covered = sum(max(1.0, rows * columns / (height * width)) for rows, columns in pictures.extents)
-    passes = math.ceil(least_pixels / (covered * height * width)) or 1
-    return round(covered * passes)
+    limits = augmentation.limits
 
+    def either_way(limit: float, *size: int) -> Numbers:
+        return generator.uniform(-1, 1, (count, *size)) * limit
 
-def draw_batch(
-    pictures: ResidentPictures, indices: list[int], *, crop_size: int, strength: float, generator: np.random.Generator
-) -> Batch:
-    """A random crop of each picture in `indices`, augmented with `strength` in 0..1.
-
-    Each sample has its own flips, rotation (up to 60 degrees x strength), zoom (up to a factor e^(0.35 x strength)),
-    shear, contrast, brightness and colour cast. Image and mask share one geometry: the image is read bilinearly,
-    the mask by nearest neighbour. Pixels from outside the picture are mirrored in and do not count.
-    The same generator state gives the same batch on one device.
-    """
-    height, width = crop_shape(pictures, crop_size)
-    centres = _centres([pictures.extents[index] for index in indices], height, width, generator)
-    if strength == 0:
-        return _cut(pictures, indices, centres, height, width)
-    transforms = _transforms(len(indices), strength, generator)
-    images, labels, theta = _windows(pictures, indices, centres, transforms, height, width)
-    device = images.device
-    grid = F.affine_grid(theta.to(device, non_blocking=True), [len(indices), 1, height, width], align_corners=False)
-    warped = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    # A whole number survives nearest neighbour, and zeros outside make the mirrored pixels not count.
-    moved = F.grid_sample(labels.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    gain, offset = (
-        part.to(device, non_blocking=True)
-        for part in _colour_changes(len(indices), images.shape[1], strength, generator)
+    matrices = _matrices(
+        either_way(limits.rotation),
+        either_way(limits.zoom),
+        either_way(limits.shear),
+        np.where(generator.random((count, 2)) < limits.flips, -1.0, 1.0),
     )
-    warped = torch.addcmul(offset, warped, gain)
-    return Batch(images=warped, masks=moved[:, :-1], valid=moved[:, -1:])
+    height, width = shape
+    contrast = np.exp(either_way(limits.contrast, 1))
+    cast = np.exp(either_way(limits.color_cast, channels))
+    return Changes(
+        shape=shape,
+        matrices=matrices,
+        shifts=either_way(limits.shift, 2) * (width, height),
+        knots=either_way(limits.elastic, 2, KNOTS, KNOTS) * min(shape),
+        gamma=np.exp(either_way(limits.gamma, 1)),
+        # Contrast is about mid-grey, which a cast then colours.
+        gain=contrast * cast,
+        offset=127.5 * (1 - contrast) * cast + either_way(limits.brightness, 1),
+        noise=either_way(limits.noise),
+        noise_starts=generator.integers(
+            0, NOISE_BANK - NOISE_PIECE, (count, -(-channels * height * width // NOISE_PIECE))
+        ),
+    )
 
 
-def _centres(
-    extents: list[tuple[int, int]], height: int, width: int, generator: np.random.Generator
-) -> list[tuple[int, int]]:
-    """A crop centre (row, column) for each picture such that the crop lies inside its extent where it can."""
-    draws = generator.random((len(extents), 2))
-    return [
-        (
-            height // 2 + int(draw[0] * (max(rows - height, 0) + 1)),
-            width // 2 + int(draw[1] * (max(columns - width, 0) + 1)),
-        )
-        for (rows, columns), draw in zip(extents, draws, strict=True)
-    ]
+def apply_changes(
+    images: Tensor, labels: Tensor, changes: Changes, centres: Sequence[tuple[float, float]]
+) -> tuple[Tensor, Tensor]:
+    """The samples: images float (B, C, h, w), in 0..255 but for changes of colour, and labels uint8 (B, L, h, w).
+
+    images, labels: uint8 pieces of the pictures. centres: B (x, y), the sample's centre in its piece before its shift,
+    in pixels from the middle of the piece. Images are read bilinearly, labels by nearest neighbour; pixels from outside
+    are mirrored in the image and 0 in the labels. What no change asks for is not computed.
+    """
+    moves = changes.moves
+    batch, channels = images.shape[:2]
+    assert moves or images.shape[2:] == changes.shape, "a piece that does not move must be the sample itself"
+    # Channels lie last in memory, which is how the network wants them.
+    samples = torch.empty((batch, channels, *changes.shape), device=images.device, memory_format=torch.channels_last)
+    moved_labels = torch.empty((batch, labels.shape[1], *changes.shape), dtype=torch.uint8, device=labels.device)
+    coefficients = _coefficients(images, changes, centres)
+    together = _samples_together(images)
+    for first in range(0, batch, together):
+        some = slice(first, first + together)
+        chosen = changes.of(some)
+        # Pixels are read fastest, out of order, where each channel lies by itself.
+        few, few_labels = images[some].contiguous().float(), labels[some]
+        if moves:
+            grid = _grid(coefficients[some], changes.shape)
+            # What lies outside is mirrored by hand: grid_sample takes longer to do so.
+            mirrored = grid.clamp(-1, 1).mul_(2).sub_(grid)
+            few = F.grid_sample(few, mirrored, mode="bilinear", padding_mode="border", align_corners=False)
+            # A whole number survives nearest neighbour.
+            few_labels = F.grid_sample(
+                few_labels.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
+            )
+        _change_colours(few, chosen)
+        _add_noise(few, chosen)
+        samples[some] = few
+        moved_labels[some] = few_labels
+    return samples, moved_labels
 
 
-def _cut(
-    pictures: ResidentPictures, indices: list[int], centres: list[tuple[int, int]], height: int, width: int
-) -> Batch:
-    """Plain crops."""
-    places = [
-        (
-            index,
-            slice(row - height // 2, row - height // 2 + height),
-            slice(column - width // 2, column - width // 2 + width),
-        )
-        for index, (row, column) in zip(indices, centres, strict=True)
-    ]
-    images = torch.stack([pictures.images[index, :, rows, columns] for index, rows, columns in places]).float()
-    labels = torch.stack([pictures.labels[index, :, rows, columns] for index, rows, columns in places]).float()
-    return Batch(images=images, masks=labels[:, :-1], valid=labels[:, -1:])
+def _samples_together(images: Tensor) -> int:
+    """How many samples are changed at a time: all, but on a CPU one for each thread, or as many as its cache holds."""
+    if images.device.type != "cpu":
+        return len(images)
+    threads = torch.get_num_threads()
+    return threads * max(1, CACHED // (threads * images[0].numel()))
 
 
-def _transforms(count: int, strength: float, generator: np.random.Generator) -> Matrices:
-    """Matrices (B, 2, 2) that take an offset from a sample's centre (x, y), in pixels, to one in the picture."""
-    angle = generator.uniform(-1, 1, count) * math.radians(60) * strength
-    zoom = np.exp(generator.uniform(-1, 1, (count, 1, 1)) * 0.35 * strength)
-    shear = generator.uniform(-1, 1, count) * 0.15 * strength
-    flips = generator.choice([-1.0, 1.0], (count, 2))
-    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
-    sheared = np.zeros((count, 2, 2))
+def _matrices(angle: Numbers, zoom: Numbers, shear: Numbers, flips: Numbers) -> Numbers:
+    """(B, 2, 2): mirrored, sheared, turned, and enlarged."""
+    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
+    sheared = np.zeros_like(rotation)
     sheared[:, 0, 0] = flips[:, 0]
     sheared[:, 1, 1] = flips[:, 1]
     sheared[:, 0, 1] = shear
-    matrices: Matrices = zoom * rotation @ sheared
+    matrices: Numbers = np.exp(zoom)[:, None, None] * rotation @ sheared
     return matrices
 
 
-def _windows(
-    pictures: ResidentPictures,
-    indices: list[int],
-    centres: list[tuple[int, int]],
-    transforms: Matrices,
-    height: int,
-    width: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cuts from each picture the part that its transform can reach, and fits the transform to that part.
-
-    Returns images (B, C, h, w) and labels (B, K + 1, h, w), uint8, and theta (B, 2, 3) for `affine_grid`.
-    """
-    full_height, full_width = pictures.images.shape[-2:]
+def _coefficients(images: Tensor, changes: Changes, centres: Sequence[tuple[float, float]]) -> Tensor:
+    """How much of each curve of the rows times each of the columns moves x and y: float (B, 2, curves, curves)."""
+    height, width = changes.shape
     half = np.array([width / 2, height / 2])
-    reach = np.ceil((np.abs(transforms) * half).sum(axis=2).max(axis=0)) + 1  # (x, y)
-    tall, wide = min(2 * int(reach[1]), full_height), min(2 * int(reach[0]), full_width)
-    images, labels, shifts = [], [], []
-    for index, (row, column) in zip(indices, centres, strict=True):
-        top = min(max(row - tall // 2, 0), full_height - tall)
-        left = min(max(column - wide // 2, 0), full_width - wide)
-        images.append(pictures.images[index, :, top : top + tall, left : left + wide])
-        labels.append(pictures.labels[index, :, top : top + tall, left : left + wide])
-        # The middle of an odd side lies half a pixel behind its whole number.
-        shifts.append((column + width % 2 / 2 - left - wide / 2, row + height % 2 / 2 - top - tall / 2))
-    window_half = np.array([wide / 2, tall / 2])
-    theta = np.concatenate(
-        [transforms * half / window_half[:, None], (np.array(shifts) / window_half)[:, :, None]], axis=2
-    )
-    return torch.stack(images), torch.stack(labels), torch.from_numpy(theta.astype(np.float32))
+    curves = 2 + KNOTS if changes.knots.any() else 2
+    coefficients = np.zeros((len(images), 2, curves, curves))
+    coefficients[:, :, 0, 0] = np.array(centres) + changes.shifts
+    coefficients[:, :, 0, 1] = changes.matrices[:, :, 0] * half[0]
+    coefficients[:, :, 1, 0] = changes.matrices[:, :, 1] * half[1]
+    if curves > 2:
+        coefficients[:, :, 2:, 2:] = changes.knots
+    coefficients /= np.array([images.shape[3] / 2, images.shape[2] / 2])[:, None, None]
+    return _to_device(coefficients, images.device)
 
 
-def _colour_changes(
-    count: int, channels: int, strength: float, generator: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Gain and offset (B, C, 1, 1): contrast about mid-grey, brightness, and a slight cast of each channel."""
-    contrast = np.exp(generator.uniform(-1, 1, (count, 1)) * 0.4 * strength)
-    cast = np.exp(generator.uniform(-1, 1, (count, channels)) * 0.15 * strength)
-    brightness = generator.uniform(-1, 1, (count, 1)) * 50 * strength
-    gain = contrast * cast
-    offset = 127.5 * (1 - contrast) * cast + brightness
-    return tuple(torch.from_numpy(part.astype(np.float32))[:, :, None, None] for part in (gain, offset))  # type: ignore[return-value]
+def _grid(coefficients: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Where each pixel of the samples is read: (x, y) in -1..1 from edge to edge of its piece, float (B, h, w, 2).
+
+    Rows and columns contribute apart from each other, to what is affine as to the spline, so that all of it is
+    rows' curves x coefficients x columns' curves: two small products of matrices.
+    """
+    rows, columns = (_curves(side, coefficients.device)[:, : coefficients.shape[2]] for side in shape)
+    places = rows @ (coefficients @ columns.T)  # (B, 2, h, w)
+    return places.permute(0, 2, 3, 1)
 
 
-def _extent(valid: UInt8) -> tuple[int, int]:
-    """Rows and columns of the smallest upper left corner that holds every valid pixel (H, W)."""
-    rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-    return (int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else valid.shape
+@lru_cache(maxsize=64)
+def _curves(side: int, device: torch.device) -> Tensor:
+    """Curves over a side of this many pixels, float (side, 2 + KNOTS): 1; from -1 to 1; each knot's cubic spline.
+
+    The spline is the uniform cubic B-spline: its curves are not negative and add up to 1 everywhere.
+    """
+    middles = (np.arange(side) + 0.5) / side
+    distances = np.abs(middles[:, None] * (KNOTS - 3) - (np.arange(KNOTS) - 1))
+    near = 2 / 3 - distances**2 + distances**3 / 2
+    far = np.maximum(2 - distances, 0) ** 3 / 6
+    splines = np.where(distances < 1, near, far)
+    return _to_device(np.column_stack([np.ones(side), 2 * middles - 1, splines]), device)
+
+
+def _change_colours(samples: Tensor, changes: Changes) -> None:
+    """Changes gamma, gain and offset in place."""
+    gain = changes.gain
+    if (changes.gamma != 1).any():
+        # 255 (x / 255)^gamma = x^gamma 255^(1 - gamma). Two logarithms cost half of a power; that of 0 ends as 0.
+        samples.log2_().mul_(_of_samples(changes.gamma, samples)).exp2_()
+        gain = gain * 255 ** (1 - changes.gamma)
+    if (gain != 1).any():
+        samples.mul_(_of_samples(gain, samples))
+    if changes.offset.any():
+        samples.add_(_of_samples(changes.offset, samples))
+
+
+def _add_noise(samples: Tensor, changes: Changes) -> None:
+    """Adds normal noise in place, read from the bank: it costs no more than adding."""
+    if not changes.noise.any():
+        return
+    bank = _noise_bank(samples.device)
+    for sample, deviation, starts in zip(
+        samples.flatten(1), changes.noise.tolist(), changes.noise_starts.tolist(), strict=True
+    ):
+        for piece, start in zip(sample.split(NOISE_PIECE), starts, strict=True):
+            piece.add_(bank[start : start + len(piece)], alpha=deviation)
+
+
+@cache
+def _noise_bank(device: torch.device) -> Tensor:
+    """Normal numbers, the same on every machine."""
+    return torch.randn(NOISE_BANK, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def _of_samples(numbers: Numbers, samples: Tensor) -> Tensor:
+    """Numbers (B, C) or (B, 1), so that they spread over the pixels of the samples."""
+    return _to_device(numbers, samples.device)[:, :, None, None]
+
+
+def _to_device(numbers: Numbers, device: torch.device) -> Tensor:
+    return torch.from_numpy(numbers.astype(np.float32)).to(device, non_blocking=True)

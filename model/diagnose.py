@@ -53,8 +53,8 @@ class MaskWatch:
         seen, remedy = {
             "empty": (
                 "no pixel of any class",
-                "try a loss with Dice, a larger class_weight or a smaller learning rate",
+                "try a loss with Dice, class_weight=square_root or a smaller learning rate",
             ),
-            "full": ("every pixel of the picture", "try a smaller class_weight or a smaller learning rate"),
+            "full": ("every pixel of the picture", "try class_weight=none or a smaller learning rate"),
         }[self.kind]
         raise TrainingFailure("collapsed", f"predicted {seen} for {self.epochs} epochs in a row: {remedy}")

@@ -73,23 +73,3 @@ def class_index(masks: Tensor) -> Tensor:
     """Index of each pixel's class, int64 (N, H, W): 0 where no plane is set, else 1 + the plane (N, K, H, W)."""
     ranks = torch.arange(1, masks.shape[1] + 1, device=masks.device, dtype=masks.dtype)
     return (masks * ranks[:, None, None]).amax(dim=1).long()
-
-
-def class_weights(class_pixels: Tensor, pixels: Tensor, label_mode: LabelMode, strength: float) -> Tensor:
-    """Weights that make rare classes count: the inverse of their share of pixels, to the power `strength`.
-
-    class_pixels: (K,) pixels of each class among the `pixels` that count. Returns what `weighted_cross_entropy`
-    takes: for "multilabel" (others / own)^strength, for "multiclass" (1 / share)^strength with mean 1 over pixels.
-    A class without any pixel gets the weight of one with a single pixel.
-    """
-    # On the host, as Apple's GPUs have no float64.
-    held, counted = class_pixels.cpu().double(), pixels.cpu().double()
-    own = held.clamp(min=1)
-    if label_mode == MULTICLASS:
-        background = (counted - held.sum()).clamp(min=1)
-        share = torch.cat([background[None], own]) / counted.clamp(min=1)
-        weights = share.pow(-strength)
-        weights = weights / (weights * share).sum()
-    else:
-        weights = ((counted - own).clamp(min=1) / own).pow(strength)
-    return weights.float().to(class_pixels.device)

@@ -12,14 +12,15 @@ from PIL import Image
 from torch.nn import functional as F
 
 from data.command_line import run_command
+from data.field_of_view import find_field_of_view
+from data.fit import fit_image
 from data.input_error import InputError
+from data.overlay import class_color, color_name, draw_overlay
 from data.pictures import list_pictures, picture_stem, read_color
-from data.prepare import fit_image
 from data.segmentation_data import MULTICLASS, UInt8
 from model.checkpoint import ModelCard, load_model
 from model.device import choose_device, uses_bfloat16
 from model.metrics import predicted_planes
-from model.overlay import class_color, color_name, draw_overlay
 from model.tiles import predict_probabilities
 from model.unet import UNet
 
@@ -27,7 +28,10 @@ Planes = npt.NDArray[np.bool_]
 
 
 def predict_planes(network: UNet, card: ModelCard, image: UInt8, device: torch.device) -> Planes:
-    """The masks of one RGB picture (H, W, 3) of any size, bool (K, H, W)."""
+    """The masks of one RGB picture (H, W, 3) of any size, bool (K, H, W).
+
+    They are empty outside the field of view where the model has learnt inside fields of view that were found.
+    """
     fitted = fit_image(image, card.preparation)  # (h, w, C)
     pixels = torch.from_numpy(fitted.transpose(2, 0, 1)[None].copy()).to(device)
     probabilities = predict_probabilities(
@@ -36,6 +40,8 @@ def predict_planes(network: UNet, card: ModelCard, image: UInt8, device: torch.d
     if fitted.shape[:2] != image.shape[:2]:
         probabilities = F.interpolate(probabilities, size=image.shape[:2], mode="bilinear", align_corners=False)
     planes: Planes = predicted_planes(probabilities, card.label_mode, card.threshold)[0].cpu().numpy()
+    if card.preparation.field_of_view == "found":
+        planes &= find_field_of_view(image).astype(bool)
     return planes
 
 

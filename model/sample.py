@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.overlay import draw_comparison
 from data.segmentation_data import SegmentationData, UInt8
 from model.checkpoint import load_model
 from model.device import uses_bfloat16
 from model.metrics import predicted_planes
-from model.overlay import draw_comparison
 from model.tiles import predict_probabilities
 
 

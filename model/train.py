@@ -3,8 +3,9 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict
-from math import ceil, cos, pi
+from math import cos, pi
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.augment import ResidentPictures, draw_batch, put_on_device, samples_per_epoch
 from data.command_line import python, run_command
 from data.input_error import InputError
-from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split
+from data.read_ahead import read_ahead
+from data.sampling import Sampling, draw_batches, draw_order, samples_per_epoch
+from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split, Splitting
+from data.windows import Pictures, Window, place, unpack
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_tensors, read_card, require_model, save_model
+from model.class_weights import class_weights
 from model.config import TrainConfig
 from model.device import choose_device, device_name, peak_memory_mb, seeded, uses_bfloat16
 from model.diagnose import TrainingFailure, check_finite
-from model.losses import LOSSES, class_weights
+from model.losses import LOSSES
 from model.metrics import PixelCounts, count_pixels, predicted_planes, scores
 from model.progress import EpochReport, Progress, load_progress, save_progress
 from model.tiles import predict_probabilities
@@ -50,18 +54,24 @@ def train(
     one; its report is yielded again first. The randomness of an epoch follows from the seed and its number, so a
     resumed training goes the way of an uninterrupted one.
 
-    Raises TrainingFailure when the loss is not finite or the masks stay empty or full.
+    Raises InputError when no training image holds any class, TrainingFailure when the loss is not finite or the masks
+    stay empty or full.
     """
+    if not data.statistics.class_pixels[list(split.train)].any():
+        raise InputError(
+            f"none of the {len(split.train)} training images of {data.source!r} holds a pixel of any class: "
+            "there is nothing to learn; mend the masks or split otherwise (--train-ids, --split-seed)."
+        )
     device = torch.device(device)
     bfloat16 = uses_bfloat16(config.precision, device)
-    pictures = put_on_device(data, split.train, device)
-    judged = put_on_device(data, split.validation, device)
+    pictures = place(data, split.train, device)
+    judged = place(data, split.validation, device)
     card = ModelCard.of(config, data, threshold=THRESHOLD)
     with seeded(config.seed, 0, device):
         network = card.build()
     set_pixel_statistics(network, data, split)
     network.to(device)
-    weights = class_weights(*count_class_pixels(pictures), data.label_mode, config.class_weight)
+    weights = class_weights(config.class_weight, data, split).to(device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -107,7 +117,7 @@ def train(
 def train_epoch(
     network: UNet,
     optimizer: torch.optim.Optimizer,
-    pictures: ResidentPictures,
+    pictures: Pictures,
     config: TrainConfig,
     epoch: int,
     label_mode: LabelMode,
@@ -121,53 +131,47 @@ def train_epoch(
     """
     network.train()
     loss_of = LOSSES[config.loss]
-    device = pictures.images.device
+    device = pictures.device
     generator = np.random.default_rng([config.seed, epoch])
     samples = samples_per_epoch(pictures, config.crop_size, config.epoch_pixels)
-    batches = draw_order(len(pictures), samples, config.batch_size, generator)
+    sampling = Sampling(crop_size=config.crop_size, augmentation=config.changes, rare_crops=config.rare_crops)
+    order = draw_order(pictures, samples, config.batch_size, config.empty_images, generator)
     loss_sum = torch.zeros((), device=device)
-    for step, indices in enumerate(batches, start=1):
-        learning_rate = learning_rate_at(config, (epoch - 1 + (step - 0.5) / len(batches)) / config.max_epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        batch = draw_batch(
-            pictures, indices, crop_size=config.crop_size, strength=config.augmentation, generator=generator
-        )
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = network(batch.images.contiguous(memory_format=torch.channels_last))
-        loss = loss_of(logits.float(), batch.masks, batch.valid, label_mode, weights)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        loss_sum += loss.detach()
-        if step % STEPS_BETWEEN_CHECKS == 0 or step == len(batches):
-            check_finite(float(loss_sum), epoch=epoch, step=step, learning_rate=learning_rate)
-    return float(loss_sum) / len(batches), len(batches) * config.batch_size
+    with closing(draw_batches(pictures, order, sampling, generator)) as batches:
+        for step, batch in enumerate(batches, start=1):
+            learning_rate = learning_rate_at(config, (epoch - 1 + (step - 0.5) / len(order)) / config.max_epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                logits = network(batch.images.contiguous(memory_format=torch.channels_last))
+            loss = loss_of(logits.float(), batch.masks, batch.valid, label_mode, weights)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss_sum += loss.detach()
+            if step % STEPS_BETWEEN_CHECKS == 0 or step == len(order):
+                check_finite(float(loss_sum), epoch=epoch, step=step, learning_rate=learning_rate)
+    return float(loss_sum) / len(order), len(order) * config.batch_size
 
 
 def evaluate(
-    network: UNet, pictures: ResidentPictures, label_mode: LabelMode, *, threshold: float, bfloat16: bool
+    network: UNet, pictures: Pictures, label_mode: LabelMode, *, threshold: float, bfloat16: bool
 ) -> PixelCounts:
     """Pixel counts of the network's masks over whole pictures."""
     network.eval()
-    together = max(1, EVALUATED_PIXELS // pictures.images[0, 0].numel())
+    height, width = pictures.height, pictures.width
+    together = max(1, EVALUATED_PIXELS // (height * width))
     total: PixelCounts | None = None
-    for first in range(0, len(pictures), together):
-        images, labels = (part[first : first + together] for part in (pictures.images, pictures.labels))
-        probabilities = predict_probabilities(network, images, label_mode, bfloat16=bfloat16)
-        counts = count_pixels(predicted_planes(probabilities, label_mode, threshold), labels[:, :-1], labels[:, -1:])
-        total = counts if total is None else total + counts
+    whole = [Window(index, 0, 0) for index in range(len(pictures))]
+    cuts = (pictures.cut(whole[first : first + together], height, width) for first in range(0, len(pictures), together))
+    with closing(read_ahead(cuts) if pictures.reads_ahead else cuts) as pieces:
+        for images, labels in pieces:
+            masks, valid = unpack(labels, pictures.classes)
+            probabilities = predict_probabilities(network, images, label_mode, bfloat16=bfloat16)
+            counts = count_pixels(predicted_planes(probabilities, label_mode, threshold), masks, valid)
+            total = counts if total is None else total + counts
     assert total is not None, "a split without validation images"
     return total
-
-
-def draw_order(pictures: int, samples: int, batch_size: int, generator: np.random.Generator) -> list[list[int]]:
-    """Full batches of picture indices for one epoch: each picture as often as any other, give or take one."""
-    steps = ceil(samples / batch_size)
-    rounds = [generator.permutation(pictures) for _ in range(ceil(steps * batch_size / pictures))]
-    order = np.concatenate(rounds)[: steps * batch_size]
-    batches: list[list[int]] = order.reshape(steps, batch_size).tolist()
-    return batches
 
 
 def learning_rate_at(config: TrainConfig, progress: float) -> float:
@@ -183,18 +187,10 @@ def learning_rate_at(config: TrainConfig, progress: float) -> float:
     return config.learning_rate * (1 + cos(pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def count_class_pixels(pictures: ResidentPictures) -> tuple[Tensor, Tensor]:
-    """Pixels of each class, (K,), and pixels that count, (), on the device."""
-    valid = pictures.labels[:, -1:]
-    return (pictures.labels[:, :-1] & valid).sum(dim=(0, 2, 3)), valid.sum()
-
-
 def set_pixel_statistics(network: UNet, data: SegmentationData, split: Split) -> None:
     """Gives the network the mean and deviation of the training pixels that count, channel by channel."""
-    chosen = list(split.train)
-    counted = data.valid[chosen].astype(bool)
-    for channel in range(data.channels):
-        histogram = np.bincount(data.images[chosen, :, :, channel][counted], minlength=256)
+    histograms = data.statistics.histograms[list(split.train)].sum(axis=0)  # (C, 256)
+    for channel, histogram in enumerate(histograms):
         share = histogram / max(1, histogram.sum())
         mean = share @ np.arange(256)
         network.pixel_mean[channel] = mean
@@ -221,14 +217,18 @@ def main(
     like: Annotated[Path | None, "model folder whose settings are the defaults"] = None,  # noqa: ARG001
     device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto",
     preparation: Preparation,
+    splitting: Splitting,
     config: TrainConfig,
 ) -> int:
     """Train one U-net without a search; with --like, train one row of a leaderboard again."""
     from data.readers import load
-    from data.split import split_data
+    from data.split import check_splitting, split_data
 
+    check_splitting(splitting)
+    if splitting.folds > 1:
+        raise InputError(f"folds {splitting.folds} belong to a search: leave --folds out, or start search.run with it.")
     prepared = load(data, root=data_root, preparation=preparation)
-    split = split_data(prepared)
+    split = split_data(prepared, splitting)[0]
     chosen = choose_device(device)
     if (folder / LAST).exists() and not resume:
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")

@@ -14,7 +14,7 @@ from search.space import Space, extremes
 from search.trial import failure_reason
 
 if TYPE_CHECKING:
-    from data.augment import ResidentPictures
+    from data.windows import Pictures
 
 NAMES = ("smallest", "largest")
 SIZES = ("depth", "width", "batch_size", "crop_size")
@@ -58,26 +58,29 @@ def measure_training(
     """One training measured on one image of each part, and scaled up to all of them."""
     import torch
 
-    from data.augment import put_on_device, samples_per_epoch
+    from data.sampling import samples_per_epoch
+    from data.windows import place
     from model.train import train
 
     data, split = shared
     torch.set_num_threads(threads)
-    little = Split(train=split.train[:1], validation=split.validation[:1])
+    # Of a picture without any class nothing can be learnt.
+    telling = max(split.train, key=lambda index: int(data.statistics.class_pixels[index].sum()))
+    little = Split(train=(telling,), validation=split.validation[:1])
 
     measured = replace(config, max_epochs=2, collapse_epochs=3, epoch_pixels=0)
 
-    def samples(part: "ResidentPictures", asked: TrainConfig) -> int:
+    def samples(part: "Pictures", asked: TrainConfig) -> int:
         samples = samples_per_epoch(part, asked.crop_size, asked.epoch_pixels)
         return ceil(samples / asked.batch_size) * asked.batch_size
 
     try:
-        # All pictures lie on the device during the measurement, as they would in a training.
-        resident = put_on_device(data, split.train + split.validation, torch.device(device))
+        # Pictures that would lie on the device in a training lie there during the measurement, too.
+        resident = place(data, split.train + split.validation, torch.device(device))
         # The first epoch warms up; the second is measured.
         first, second = train(measured, data, little, device=device)
-        to_train = put_on_device(data, split.train, torch.device("cpu"))
-        one = put_on_device(data, little.train, torch.device("cpu"))
+        to_train = place(data, split.train, torch.device("cpu"))
+        one = place(data, little.train, torch.device("cpu"))
     except Exception as error:  # noqa: BLE001 - whatever stops it is what the person wants to know
         return Estimate(config=config, problem=failure_reason(error))
     del resident
@@ -93,6 +96,7 @@ def measure_training(
 def describe_estimates(estimates: Sequence[Estimate], space: Space, settings: SearchSettings, slots: int) -> list[str]:
     """The estimates in words, a line each, and what they mean for the whole search."""
     lines = []
+    folds = "" if settings.folds == 1 else f" in each of {settings.folds} folds"
     for name, one in zip(NAMES, estimates, strict=True):
         config = ", ".join(f"{field} {getattr(one.config, field)}" for field in SIZES)
         what = one.problem or (
@@ -100,12 +104,12 @@ def describe_estimates(estimates: Sequence[Estimate], space: Space, settings: Se
         )
         lines.append(f"{name} training ({config}): {what}")
     max_epochs = max(space.domains["max_epochs"].ends)
-    rounds = ceil(settings.num_trials / slots) * max_epochs
+    rounds = ceil(settings.num_trials * settings.folds / slots) * max_epochs
     times = [in_words(one.seconds_an_epoch * rounds) for one in estimates if not one.problem]
     if times:
         limit = "" if settings.max_time is None else f"; --max-time ends it after {settings.max_time}"
         lines.append(
-            f"{settings.num_trials} trials of {max_epochs} epochs, {slots} at a time: {' to '.join(times)} "
+            f"{settings.num_trials} trials of {max_epochs} epochs{folds}, {slots} at a time: {' to '.join(times)} "
             f"if none is stopped early{limit}"
         )
     return lines

@@ -9,6 +9,7 @@ from hypothesis import settings
 from PIL import Image
 
 from data.segmentation_data import MULTICLASS, MULTILABEL, LabelMode, Preparation, SegmentationData, Split, UInt8
+from data.statistics import measure_all
 
 # Every property test: the same examples in each run, and no limit on the time of one.
 PROPERTY = settings(deadline=None, derandomize=True)
@@ -36,6 +37,7 @@ def data_of(
         parts=(None,) * count,
         groups=(None,) * count,
         sizes=((height, width),) * count,
+        statistics=measure_all(images, masks, np.ones((count, height, width), np.uint8) if valid is None else valid),
         preparation=Preparation(color="rgb" if channels == 3 else "grey"),
         source="toy",
         fingerprint="toy",
@@ -69,6 +71,15 @@ def split_in_two(data: SegmentationData, validation: int = 2) -> Split:
     """The last pictures to validate, all others to train on."""
     count = len(data.names)
     return Split(train=tuple(range(count - validation)), validation=tuple(range(count - validation, count)))
+
+
+def put_into_files(data: SegmentationData, folder: Path) -> SegmentationData:
+    """The same data with their pixels in files of the folder, mapped and not to be written to."""
+    arrays: dict[str, Any] = {}
+    for name in ("images", "masks", "valid"):
+        np.save(folder / f"{name}.npy", getattr(data, name))
+        arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return replace(data, **arrays)
 
 
 def write_folder(folder: Path, data: SegmentationData) -> Path:

@@ -1,4 +1,7 @@
-"""The batches of a training: image and mask move together, and only pixels of the picture count."""
+"""Changes of pictures: each does what it says and only that, and image and mask move together."""
+
+import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -6,237 +9,451 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
 
-from data.augment import Batch, ResidentPictures, crop_shape, draw_batch, put_on_device, samples_per_epoch
-from data.segmentation_data import SegmentationData
-from tests.toys import PROPERTY, data_of
+from data import augment
+from data.augment import Changes, apply_changes, draw_changes
+from data.augmentation import STRONG, Augmentation
+from tests.toys import PROPERTY
 
-CPU = torch.device("cpu")
-EVERY_FLIP: list[tuple[int, ...]] = [(), (2,), (3,), (2, 3)]
+PIECES = [declared.name for declared in fields(Augmentation)]
+MOVING = ["rotation", "shift", "zoom", "shear", "flips", "elastic"]
+COLORING = ["brightness", "contrast", "gamma", "color_cast", "noise"]
+ALL = Augmentation(**dict.fromkeys(PIECES, 1.0))
+ALL_MOVING = Augmentation(**dict.fromkeys(MOVING, 1.0))
 
-
-def resident(data: SegmentationData) -> ResidentPictures:
-    return put_on_device(data, tuple(range(len(data.names))), CPU)
-
-
-def placed_pixels(height: int, width: int, extents: list[tuple[int, int]]) -> ResidentPictures:
-    """Pictures whose pixels hold their number, row and column, and whose masks are set beyond the extents only."""
-    images = np.zeros((len(extents), height, width, 3), np.uint8)
-    beyond = np.ones((len(extents), 1, height, width), np.uint8)
-    for index, (rows, columns) in enumerate(extents):
-        images[index] = np.stack(np.broadcast_arrays(index, *np.ogrid[:height, :width]), axis=2)
-        beyond[index, :, :rows, :columns] = 0
-    return resident(data_of(images, beyond, 1 - beyond[:, 0]))
+strengths = st.builds(Augmentation, **{name: st.sampled_from([0.0, 0.3, 1.0]) for name in PIECES})
+sides = st.integers(4, 40)
 
 
-def batch_of(
-    pictures: ResidentPictures, indices: list[int], *, crop_size: int = 0, strength: float = 1.0, seed: int = 0
-) -> Batch:
-    return draw_batch(pictures, indices, crop_size=crop_size, strength=strength, generator=np.random.default_rng(seed))
+def only(name: str, strength: float = 1.0) -> Augmentation:
+    return Augmentation(**{name: strength})
 
 
-def crooked_shape(side: int) -> ResidentPictures:
-    """One picture, black but for a white shape without any symmetry, and its mask."""
-    mask = np.zeros((side, side), np.uint8)
-    mask[side // 5 : side // 2, side // 8 : side // 2] = 1
-    mask[side // 2 : side * 4 // 5, side // 8 : side // 4] = 1
-    mask[side * 2 // 3 : side * 3 // 4, side // 2 : side * 7 // 8] = 1
-    return resident(data_of(mask[None, ..., None] * np.uint8(255), mask[None, None]))
+def changed(
+    image: Tensor,
+    labels: Tensor,
+    augmentation: Augmentation,
+    *,
+    count: int = 16,
+    shape: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor, Changes]:
+    """Samples from the middle of one picture (C, H, W) with labels (H, W), and what was done to them."""
+    shape = shape or (image.shape[1], image.shape[2])
+    changes = draw_changes(count, len(image), shape, augmentation, np.random.default_rng(seed))
+    images, packed = image.expand(count, -1, -1, -1), labels.expand(count, 1, -1, -1)
+    samples, moved = apply_changes(images, packed, changes, [(0.0, 0.0)] * count)
+    assert samples.shape == (count, len(image), *shape)
+    assert samples.dtype == torch.float32
+    assert moved.shape == (count, 1, *shape)
+    assert moved.dtype == torch.uint8
+    return samples, moved, changes
 
 
-def extremes(planes: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest value among each pixel and its eight neighbours, (N, 1, H, W)."""
-    return -F.max_pool2d(-planes, 3, stride=1, padding=1), F.max_pool2d(planes, 3, stride=1, padding=1)
+def crooked_shape(height: int, width: int) -> Tensor:
+    """Labels (H, W): bit 0 is a shape without any symmetry, bit 1 is set everywhere."""
+    mask = torch.zeros(height, width, dtype=torch.uint8)
+    mask[height // 5 : height // 2, width // 8 : width // 2] = 1
+    mask[height // 2 : height * 4 // 5, width // 8 : width // 4] = 1
+    mask[height * 2 // 3 : height * 3 // 4, width // 2 : width * 7 // 8] = 1
+    return mask | 2
 
 
-def test_pictures_lie_on_the_device_channels_first_and_in_the_order_asked_for() -> None:
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
-    masks, valid = (draw.integers(0, 2, shape, dtype=np.uint8) for shape in ((3, 2, 4, 5), (3, 4, 5)))
-    valid[2] = 0
-    valid[2, :2, :3] = 1
-    valid[0] = 0
-    pictures = put_on_device(data_of(images, masks, valid), (2, 0), CPU)
-    assert len(pictures) == 2
-    assert torch.equal(pictures.images, torch.from_numpy(images[[2, 0]]).permute(0, 3, 1, 2))
-    assert torch.equal(pictures.labels[:, :2], torch.from_numpy(masks[[2, 0]]))
-    assert torch.equal(pictures.labels[:, 2], torch.from_numpy(valid[[2, 0]]))
-    # a picture of which nothing counts is taken as it is
-    assert pictures.extents == ((2, 3), (4, 5))
+def picture_of(labels: Tensor) -> Tensor:
+    """A picture (3, H, W) that is white where bit 0 of the labels is set, else black."""
+    return ((labels & 1) * 255).expand(3, -1, -1)
 
 
-def test_pictures_that_must_not_be_written_to_are_copied() -> None:
-    images, masks = np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 1, 4, 4), np.uint8)
-    for array in (images, masks):
-        array.flags.writeable = False
-    pictures = resident(data_of(images, masks))
-    pictures.images.fill_(7)
-    assert not images.any()
+def places(height: int, width: int) -> Tensor:
+    """A picture (2, H, W) whose pixels say where they are: column and row. Read bilinearly it says so in between."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([columns, rows]).to(torch.uint8)
 
 
-@pytest.mark.parametrize(
-    ("crop_size", "shape"), [(0, (20, 30)), (16, (16, 16)), (25, (20, 25)), (30, (20, 30)), (999, (20, 30))]
-)
-def test_a_sample_is_no_larger_than_a_picture(crop_size: int, shape: tuple[int, int]) -> None:
-    pictures = placed_pixels(20, 30, [(20, 30)])
-    assert crop_shape(pictures, crop_size) == shape
-    for strength in (0.0, 1.0):
-        batch = batch_of(pictures, [0, 0], crop_size=crop_size, strength=strength)
-        assert batch.images.shape == (2, 3, *shape)
-        assert batch.masks.shape == batch.valid.shape == (2, 1, *shape)
+def read_places(
+    augmentation: Augmentation, *, piece: tuple[int, int], shape: tuple[int, int], count: int = 200
+) -> tuple[Tensor, Tensor, Changes]:
+    """For each pixel of the samples its offset (x, y) from the sample's centre, in pixels, float (h, w, 2), and the
+    offset from the piece's centre of where it was read, (B, h, w, 2)."""
+    samples, moved, changes = changed(
+        places(*piece), torch.full(piece, 2, dtype=torch.uint8), augmentation, count=count, shape=shape
+    )
+    assert (moved == 2).all(), "a sample reaches beyond its piece"
+    there = samples.permute(0, 2, 3, 1) - torch.tensor([piece[1] - 1, piece[0] - 1]) / 2
+    here = places(*shape).permute(1, 2, 0) - torch.tensor([shape[1] - 1, shape[0] - 1]) / 2
+    return here, there, changes
 
 
-@pytest.mark.parametrize(
-    ("extents", "crop_size", "least_pixels", "samples"),
-    [
-        ([(64, 64)], 0, 0, 1),
-        ([(64, 64)] * 3, 0, 0, 3),
-        ([(64, 64)], 32, 0, 4),
-        ([(64, 64), (32, 64), (16, 16)], 32, 0, 4 + 2 + 1),
-        ([(64, 40)], 32, 0, 2),  # 2.5, rounded to the even neighbour
-        ([(64, 64)], 999, 0, 1),
-        # 4 samples of 1,024 pixels show 4,096: another pass as soon as that is too little
-        ([(64, 64)], 32, 4096, 4),
-        ([(64, 64)], 32, 4097, 8),
-        ([(64, 64)] * 2, 0, 40_000, 2 * 5),
-    ],
-)
-def test_an_epoch_covers_all_pixels_and_every_picture(
-    extents: list[tuple[int, int]], crop_size: int, least_pixels: int, samples: int
+def fit(here: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The affine map from here to there of each sample: matrices (B, 2, 2), shifts (B, 2), and what is left over."""
+    design = torch.cat([here.reshape(-1, 2), torch.ones(here[..., 0].numel(), 1)], dim=1).double()
+    wanted = there.flatten(1, 2).double()  # (B, h w, 2)
+    solved = torch.linalg.lstsq(design.expand(len(there), -1, -1), wanted).solution  # (B, 3, 2)
+    return solved[:, :2].mT, solved[:, 2], (design @ solved - wanted).reshape(there.shape)
+
+
+SAMPLES = [((200, 200), (64, 64)), ((161, 220), (41, 64)), ((220, 161), (64, 41))]
+
+
+@pytest.mark.parametrize("name", [*MOVING, "all"])
+@pytest.mark.parametrize(("height", "width"), [(60, 60), (61, 61), (40, 90)])
+def test_image_and_mask_move_together(name: str, height: int, width: int) -> None:
+    labels = crooked_shape(height, width)
+    augmentation = ALL_MOVING if name == "all" else only(name)
+    samples, moved, _ = changed(picture_of(labels), labels, augmentation, count=24)
+    assert not torch.equal(samples, picture_of(labels).expand_as(samples).float())
+    sure = check_together(samples, moved)
+    assert sure.float().mean() > 0.6
+    assert len({tuple(one.flatten().tolist()) for one in samples}) == (24 if name != "flips" else 4)
+
+
+def check_together(samples: Tensor, moved: Tensor) -> Tensor:
+    """Asserts that a white shape and its mask lie on each other; returns where there is no doubt, (B, 1, h, w).
+
+    The nearest of four pixels has a quarter of the weight at least: above three quarters of white it is white, and
+    below a quarter black.
+    """
+    share = samples.mean(dim=1, keepdim=True) / 255
+    mask, counts = moved & 1, moved & 2 > 0
+    white, black = counts & (share > 0.76), counts & (share < 0.24)
+    assert (mask[white] == 1).all()
+    assert (mask[black] == 0).all()
+    return white | black
+
+
+@given(height=sides, width=sides, augmentation=strengths, seed=st.integers(0, 99))
+@settings(PROPERTY, max_examples=60)
+def test_any_mask_moves_with_the_picture_of_it(height: int, width: int, augmentation: Augmentation, seed: int) -> None:
+    labels = torch.from_numpy(np.random.default_rng(seed).integers(2, 4, (height, width), dtype=np.uint8))
+    moving = Augmentation(**{name: getattr(augmentation, name) for name in MOVING})
+    samples, moved, _ = changed(picture_of(labels), labels, moving, count=5, seed=seed)
+    check_together(samples, moved)
+
+
+@pytest.mark.parametrize(("piece", "shape"), SAMPLES)
+def test_rotation_turns_by_up_to_60_degrees_about_the_centre(piece: tuple[int, int], shape: tuple[int, int]) -> None:
+    for strength in (1.0, 0.25):
+        matrices, shifts, left = fit(*read_places(only("rotation", strength), piece=piece, shape=shape)[:2])
+        angles = torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0])
+        turned = torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], dim=1).reshape(-1, 2, 2)
+        torch.testing.assert_close(matrices, turned, atol=1e-4, rtol=0)
+        assert_even(angles.rad2deg(), 60 * strength)
+        assert shifts.abs().max() < 1e-2
+        assert left.abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(("piece", "shape"), SAMPLES)
+def test_a_shift_is_up_to_a_tenth_of_the_side(piece: tuple[int, int], shape: tuple[int, int]) -> None:
+    matrices, shifts, left = fit(*read_places(only("shift"), piece=piece, shape=shape)[:2])
+    torch.testing.assert_close(matrices, torch.eye(2).double().expand_as(matrices), atol=1e-4, rtol=0)
+    assert_even(shifts[:, 0], 0.1 * shape[1])
+    assert_even(shifts[:, 1], 0.1 * shape[0])
+    assert left.abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(("piece", "shape"), SAMPLES)
+def test_zoom_keeps_the_aspect(piece: tuple[int, int], shape: tuple[int, int]) -> None:
+    matrices, shifts, left = fit(*read_places(only("zoom"), piece=piece, shape=shape)[:2])
+    scales = matrices[:, 0, 0]
+    torch.testing.assert_close(matrices, scales[:, None, None] * torch.eye(2), atol=1e-4, rtol=0)
+    assert_even(scales.log(), 0.35)
+    assert shifts.abs().max() < 1e-2
+    assert left.abs().max() < 1e-2
+
+
+def test_shear_moves_rows_sideways() -> None:
+    matrices, shifts, left = fit(*read_places(only("shear"), piece=(200, 200), shape=(64, 64))[:2])
+    assert_even(matrices[:, 0, 1].clone(), 0.15)
+    matrices[:, 0, 1] = 0
+    torch.testing.assert_close(matrices, torch.eye(2).double().expand_as(matrices), atol=1e-4, rtol=0)
+    assert shifts.abs().max() < 1e-2
+    assert left.abs().max() < 1e-2
+
+
+# A sample whose side is odd where its piece's is even lies half a pixel beside the middle.
+@pytest.mark.parametrize("shape", [(24, 24), (25, 25), (24, 33)])
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_flips_mirror_exactly_and_as_often_as_they_should(shape: tuple[int, int], strength: float) -> None:
+    here, there, _ = read_places(only("flips", strength), piece=shape, shape=shape)
+    signs = torch.sign(there[:, 0, 0] * here[0, 0])
+    torch.testing.assert_close(there, signs[:, None, None] * here, atol=1e-3, rtol=0)
+    for mirrored in (signs < 0).T.tolist():
+        assert sum(mirrored) == pytest.approx(len(mirrored) * 0.5 * strength, abs=25)
+    # each way by itself
+    assert {(-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (1.0, 1.0)} == {(x, y) for x, y in signs.tolist()}
+
+
+@pytest.mark.parametrize(("piece", "shape"), SAMPLES)
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_elastic_distortion_is_smooth_bounded_and_never_folds(
+    piece: tuple[int, int], shape: tuple[int, int], strength: float
 ) -> None:
-    assert samples_per_epoch(placed_pixels(64, 64, extents), crop_size, least_pixels) == samples
+    here, there, changes = read_places(only("elastic", strength), piece=piece, shape=shape)
+    moved = there - here
+    limit = 0.06 * strength * min(shape)
+    assert moved.abs().max() <= limit
+    # a few percent of the side, not a tremble
+    assert 0.15 * limit < moved.std() < 0.5 * limit
+    assert moved.std(dim=(1, 2)).min() > 0.05 * limit
+    # neighbours stay neighbours, in their order
+    assert (there.diff(dim=2)[..., 0] > 0.05).all()
+    assert (there.diff(dim=1)[..., 1] > 0.05).all()
+    # a cubic spline bends no more than its knots do, which are four pieces of the side apart
+    for axis, side in ((1, shape[0]), (2, shape[1])):
+        assert moved.diff(dim=axis).diff(dim=axis).abs().max() < 4 * limit * (4 / side) ** 2 + 1e-3
+    assert (changes.matrices == np.eye(2)).all()
+    assert not changes.shifts.any()
 
 
-@given(st.data())
-@settings(PROPERTY, max_examples=50)
-def test_without_augmentation_a_sample_is_a_piece_of_its_picture_inside_its_extent(data: st.DataObject) -> None:
-    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
-    extents = [(data.draw(st.integers(1, height)), data.draw(st.integers(1, width))) for _ in range(2)]
-    pictures = placed_pixels(height, width, extents)
-    crop_size = data.draw(st.integers(0, 45))
-    batch = batch_of(pictures, [1, 0, 1], crop_size=crop_size, strength=0, seed=data.draw(st.integers(0, 99)))
-    rows_wanted, columns_wanted = crop_shape(pictures, crop_size)
-    for place, index in enumerate([1, 0, 1]):
-        numbers, rows, columns = batch.images[place].int()
-        top, left = int(rows[0, 0]), int(columns[0, 0])
-        assert (numbers == index).all()
-        assert torch.equal(rows, (top + torch.arange(rows_wanted, dtype=torch.int32))[:, None].expand_as(rows))
-        assert torch.equal(columns, (left + torch.arange(columns_wanted, dtype=torch.int32)).expand_as(columns))
-        # Inside the extent where the crop fits, else from its upper left corner.
-        assert top + rows_wanted <= extents[index][0] if rows_wanted <= extents[index][0] else top == 0
-        assert left + columns_wanted <= extents[index][1] if columns_wanted <= extents[index][1] else left == 0
-        inside = (rows < extents[index][0]) & (columns < extents[index][1])
-        assert torch.equal(batch.valid[place, 0].bool(), inside)
-        assert torch.equal(batch.masks[place, 0].bool(), ~inside)
+def test_knots_that_move_alike_move_the_whole_sample() -> None:
+    shape = (30, 41)
+    still = draw_changes(1, 2, shape, Augmentation(), np.random.default_rng(0))
+    together = replace(still, knots=np.broadcast_to(np.array([9.0, -6.0])[:, None, None], still.knots.shape))
+    height, width = together.reach
+    # centred as a draw would be: the middle of an odd side lies half a pixel behind its whole number
+    samples, moved = apply_changes(
+        places(height, width)[None], torch.full((1, 1, height, width), 2, dtype=torch.uint8), together, [(0.5, 0.0)]
+    )
+    assert (moved == 2).all(), "the sample reaches beyond its piece"
+    expected = places(*shape) + torch.tensor([(width - 41) / 2 + 0.5 + 9, (height - 30) / 2 - 6])[:, None, None]
+    torch.testing.assert_close(samples[0], expected, atol=1e-3, rtol=0)
 
 
-def test_crops_reach_every_corner() -> None:
-    batch = batch_of(placed_pixels(12, 11, [(10, 9)]), [0] * 300, crop_size=6, strength=0)
-    assert set(batch.images[:, 1, 0, 0].int().tolist()) == set(range(10 - 6 + 1))
-    assert set(batch.images[:, 2, 0, 0].int().tolist()) == set(range(9 - 6 + 1))
+def assert_even(values: Tensor, limit: float) -> None:
+    """The values lie within the limit, either way, and go nearly as far."""
+    slack = 1e-3 * limit
+    assert -limit - slack <= values.min() < -0.9 * limit
+    assert 0.9 * limit < values.max() <= limit + slack
+    assert values.mean().abs() < 0.2 * limit
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-def test_the_same_generator_gives_the_same_batch(strength: float) -> None:
-    pictures = placed_pixels(24, 24, [(24, 24)] * 3)
-    first, again, other = (batch_of(pictures, [2, 0, 1], crop_size=9, strength=strength, seed=s) for s in (4, 4, 5))
-    for name in ("images", "masks", "valid"):
-        assert torch.equal(getattr(first, name), getattr(again, name))
-    assert not torch.equal(first.images, other.images)
+def test_a_disc_stays_round_in_a_picture_that_is_not_square() -> None:
+    for height, width in ((30, 90), (90, 30)):
+        rows, columns = np.ogrid[:height, :width]
+        disc = torch.from_numpy((np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2) < 9).astype(np.uint8))
+        _, moved, _ = changed(picture_of(disc), disc, Augmentation(rotation=1, zoom=1, flips=1), count=32)
+        lengths = []
+        for mask in moved[:, 0]:
+            inside = mask.nonzero().double()
+            short, long = torch.linalg.eigvalsh(inside.T.cov()).sqrt().tolist()
+            assert long / short < 1.05
+            lengths.append(long)
+        assert 1.5 < max(lengths) / min(lengths) < 2.2
 
 
-def test_each_sample_of_a_batch_is_augmented_in_its_own_way() -> None:
-    batch = batch_of(crooked_shape(32), [0] * 8)
-    assert len({tuple(mask.flatten().tolist()) for mask in batch.masks}) == 8
+def ramp(channels: int = 3) -> Tensor:
+    """A picture (C, 16, 16) of every grey level."""
+    return torch.arange(256, dtype=torch.uint8).reshape(16, 16).expand(channels, -1, -1)
 
 
-@pytest.mark.parametrize("crop_size", [0, 30, 31, 50])
-@pytest.mark.parametrize("side", [60, 61])
-def test_image_and_mask_move_together(side: int, crop_size: int) -> None:
-    batch = batch_of(crooked_shape(side), [0] * 24, crop_size=crop_size, seed=side + crop_size)
-    # Colours change by one gain and one offset for each sample, so the brighter half of its range is the shape.
-    low, high = batch.images.amin(dim=(2, 3), keepdim=True), batch.images.amax(dim=(2, 3), keepdim=True)
-    both = (high - low).flatten() > 60
-    assert both.sum() > 12
-    shown = (batch.images > (low + high) / 2).float()
-    counts = batch.valid.bool() & both[:, None, None, None]
-    # Away from the edge of the shape there is no doubt; on it, bilinear and nearest differ by a pixel at most.
-    least, most = extremes(batch.masks)
-    sure = (least == most) & counts
-    assert torch.equal(shown[sure], batch.masks[sure])
-    assert (shown == batch.masks)[counts].float().mean() > 0.97
+@pytest.mark.parametrize("name", COLORING)
+def test_colours_leave_every_pixel_in_its_place(name: str) -> None:
+    labels = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+    samples, moved, changes = changed(ramp(), labels, only(name))
+    assert torch.equal(moved, labels.expand_as(moved))
+    assert not torch.equal(samples, ramp().expand_as(samples).float())
+    assert not changes.moves
+    assert changes.reach == (16, 16)
 
 
-@pytest.mark.parametrize(("height", "width"), [(30, 90), (90, 30)])
-def test_a_disc_stays_round_in_a_picture_that_is_not_square(height: int, width: int) -> None:
-    rows, columns = np.ogrid[:height, :width]
-    disc = (np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2) < 9).astype(np.uint8)
-    batch = batch_of(resident(data_of(disc[None, ..., None], disc[None, None])), [0] * 32)
-    lengths = []
-    for mask in batch.masks[:, 0]:
-        places = mask.nonzero().double()
-        short, long = torch.linalg.eigvalsh(places.T.cov()).sqrt().tolist()
-        # Shear alone makes it an ellipse, by less than a fifth.
-        assert long / short < 1.2
-        lengths.append(long)
-    # The zoom is up to e^0.35 either way.
-    assert 1.5 < max(lengths) / min(lengths) < 2.2
+def test_brightness_adds_one_number_to_all_channels() -> None:
+    added = changed(ramp(), ramp()[0], only("brightness"), count=200)[0] - ramp()
+    torch.testing.assert_close(added, added[:, :1, :1, :1].expand_as(added), atol=1e-3, rtol=0)
+    assert_even(added[:, 0, 0, 0], 50)
 
 
-@pytest.mark.parametrize("side", [24, 25])
-@pytest.mark.parametrize("crop_size", [0, 10, 11])
-def test_the_faintest_augmentation_is_a_flip_of_the_plain_crop(side: int, crop_size: int) -> None:
-    pictures = placed_pixels(side, side, [(side, side)])
-    flips_seen = set()
-    for seed in range(12):
-        plain, faint = (
-            batch_of(pictures, [0], crop_size=crop_size, strength=strength, seed=seed) for strength in (0.0, 1e-6)
-        )
-        flips = [flip for flip in EVERY_FLIP if torch.allclose(plain.images, faint.images.flip(flip), atol=0.01)]
-        assert len(flips) == 1, f"seed {seed}: the crop was moved"
-        flips_seen.update(flips)
-        assert faint.valid.all()
-    assert flips_seen == set(EVERY_FLIP)
+def test_contrast_keeps_mid_grey() -> None:
+    samples = changed(ramp(), ramp()[0], only("contrast"), count=200)[0]
+    gain = (samples[:, 0, -1, -1] - samples[:, 0, 0, 0]) / 255
+    torch.testing.assert_close(samples, 127.5 + gain[:, None, None, None] * (ramp() - 127.5), atol=1e-3, rtol=0)
+    assert_even(gain.log(), 0.4)
+
+
+def test_gamma_keeps_black_and_white() -> None:
+    samples = changed(ramp(), ramp()[0], only("gamma"), count=200)[0]
+    exponents = (samples[:, 0, 8, 0] / 255).log() / math.log(128 / 255)
+    expected = 255 * (ramp() / 255) ** exponents[:, None, None, None]
+    torch.testing.assert_close(samples, expected, atol=5e-3, rtol=0)
+    assert (samples[:, :, 0, 0] == 0).all()
+    assert_even(exponents.log(), 0.4)
+
+
+def test_a_cast_of_colour_multiplies_each_channel() -> None:
+    samples = changed(ramp(), ramp()[0], only("color_cast"), count=200)[0]
+    gain = samples[:, :, -1, -1] / 255
+    torch.testing.assert_close(samples, gain[:, :, None, None] * ramp(), atol=1e-3, rtol=0)
+    for channel in gain.T:
+        assert_even(channel.log(), 0.15)
+    assert abs(float(gain.T.corrcoef()[0, 1])) < 0.3
+
+
+# As one piece of the bank, and put together of many.
+@pytest.mark.parametrize("piece", [augment.NOISE_PIECE, 1000])
+def test_noise_is_normal_and_everywhere_its_own(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(augment, "NOISE_PIECE", piece)
+    grey = torch.full((3, 64, 64), 100, dtype=torch.uint8)
+    added = changed(grey, grey[0], only("noise"), count=60)[0] - 100
+    deviations = added.std(dim=(1, 2, 3))
+    assert deviations.max() < 10.5
+    assert deviations.max() > 8.5
+    assert deviations.min() < 2
+    standard = (added / deviations[:, None, None, None]).double()
+    assert standard.mean(dim=(1, 2, 3)).abs().max() < 0.05
+    # of a normal distribution 68.3 % lie within one deviation and 95.4 % within two
+    assert (standard.abs() < 1).double().mean() == pytest.approx(0.683, abs=0.01)
+    assert (standard.abs() < 2).double().mean() == pytest.approx(0.954, abs=0.005)
+    for one, other in (
+        (standard[..., 1:], standard[..., :-1]),
+        (standard[..., 1:, :], standard[..., :-1, :]),
+        (standard[:, 1:], standard[:, :-1]),
+        (standard[1:], standard[:-1]),
+    ):
+        assert abs(float((one * other).mean())) < 0.02
+    assert standard.std(dim=(1, 3)).min() > 0.7, "a row without noise"
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_strength_0_is_exactly_none_and_leaves_the_others_as_they_were(name: str) -> None:
+    every, without = (
+        draw_changes(6, 3, (20, 30), augmentation, np.random.default_rng(3))
+        for augmentation in (ALL, Augmentation(**{other: float(other != name) for other in PIECES}))
+    )
+    touched = {
+        "rotation": {"matrices"},
+        "zoom": {"matrices"},
+        "shear": {"matrices"},
+        "flips": {"matrices"},
+        "shift": {"shifts"},
+        "elastic": {"knots"},
+        "brightness": {"offset"},
+        "contrast": {"gain", "offset"},
+        "color_cast": {"gain", "offset"},
+        "gamma": {"gamma"},
+        "noise": {"noise"},
+    }
+    differing = {
+        part.name
+        for part in fields(Changes)
+        if not np.array_equal(getattr(every, part.name), getattr(without, part.name))
+    }
+    assert differing == touched[name]
+
+
+def test_without_any_change_a_sample_is_its_piece() -> None:
+    labels = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+    samples, moved, changes = changed(ramp(), labels, Augmentation())
+    assert torch.equal(samples, ramp().expand_as(samples).float())
+    assert torch.equal(moved, labels.expand_as(moved))
+    assert changes.reach == (16, 16)
+
+
+@given(augmentation=strengths, height=sides, width=sides, seed=st.integers(0, 99))
+@settings(PROPERTY, max_examples=30)
+def test_the_same_generator_gives_the_same_batch_and_another_gives_another(
+    augmentation: Augmentation, height: int, width: int, seed: int
+) -> None:
+    labels = crooked_shape(height, width)
+    first, again, other = (
+        changed(picture_of(labels), labels, augmentation, count=4, seed=one)[:2] for one in (seed, seed, seed + 100)
+    )
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    if augmentation != Augmentation(flips=augmentation.flips):
+        assert not torch.equal(first[0], other[0])
 
 
 @given(
-    height=st.integers(4, 40),
-    width=st.integers(4, 40),
-    crop_size=st.integers(0, 45),
-    strength=st.floats(0, 1),
+    height=sides,
+    width=sides,
+    smaller=st.tuples(sides, sides),
+    centre=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+    augmentation=strengths,
     seed=st.integers(0, 99),
 )
-@settings(PROPERTY, max_examples=50)
+@settings(PROPERTY, max_examples=60)
 def test_padding_and_what_lies_outside_never_count(
-    height: int, width: int, crop_size: int, strength: float, seed: int
+    height: int,
+    width: int,
+    smaller: tuple[int, int],
+    centre: tuple[float, float],
+    augmentation: Augmentation,
+    seed: int,
 ) -> None:
-    pictures = placed_pixels(height, width, [(height, width), (height // 2, width // 2)])
-    batch = batch_of(pictures, [0, 1, 0, 1], crop_size=crop_size, strength=strength, seed=seed)
-    for planes in (batch.masks, batch.valid):
-        assert ((planes == 0) | (planes == 1)).all()
-    # The masks are set in the padding only, so no pixel of them may count.
-    assert not (batch.masks * batch.valid).any()
-    assert batch.valid.sum() > 0
-    assert batch.images.isfinite().all()
+    # Bit 0 is set in the padding only and bit 1 in the picture only.
+    labels = torch.ones(height, width, dtype=torch.uint8)
+    labels[: height // 2, : width // 2] = 2
+    image = torch.full((1, height, width), 255, dtype=torch.uint8)
+    shape = (min(height, smaller[0]), min(width, smaller[1]))
+    changes = draw_changes(5, 1, shape, augmentation, np.random.default_rng(seed))
+    if not changes.moves:
+        return
+    samples, moved = apply_changes(
+        image.expand(5, -1, -1, -1), labels.expand(5, 1, -1, -1), changes, [centre, (0.0, 0.0)] * 2 + [centre]
+    )
+    assert ((moved == 0) | (moved == 1) | (moved == 2)).all()
+    assert samples.isfinite().all()
 
 
 def test_pixels_from_outside_are_mirrored_and_do_not_count() -> None:
-    white = data_of(np.full((1, 20, 20, 3), 255, np.uint8), np.ones((1, 1, 20, 20), np.uint8))
-    batch = batch_of(resident(white), [0] * 16)
-    # the mask holds no pixel from outside, and neither does what counts
-    assert torch.equal(batch.masks, batch.valid)
-    assert not batch.valid.all()
-    # the picture has no black corners: each channel is of one value
-    assert ((batch.images.amax(dim=(2, 3)) - batch.images.amin(dim=(2, 3))) < 0.01).all()
+    white = torch.full((3, 20, 20), 255, dtype=torch.uint8)
+    samples, moved, _ = changed(white, torch.full((20, 20), 3, dtype=torch.uint8), ALL_MOVING)
+    assert set(moved.flatten().tolist()) == {0, 3}
+    # the picture has no black corners
+    torch.testing.assert_close(samples, torch.full_like(samples, 255.0))
 
 
-def test_colours_change_within_their_strength() -> None:
-    grey = data_of(np.full((1, 8, 8, 3), 127, np.uint8), np.zeros((1, 1, 8, 8), np.uint8))
-    changes = [
-        (batch_of(resident(grey), [0] * 64, strength=strength).images[:, :, 4, 4] - 127).abs().max()
-        for strength in (0.0, 0.25, 1.0)
-    ]
-    assert changes[0] == 0
-    assert 5 < changes[1] < 25
-    assert 25 < changes[2] < 100
+@given(
+    augmentation=strengths,
+    height=st.integers(5, 40),
+    width=st.integers(5, 40),
+    row=st.integers(115, 125),
+    column=st.integers(115, 125),
+    seed=st.integers(0, 99),
+)
+@settings(PROPERTY, max_examples=60)
+def test_a_piece_as_large_as_the_reach_holds_all_that_its_samples_need(
+    augmentation: Augmentation, height: int, width: int, row: int, column: int, seed: int
+) -> None:
+    side = 240
+    moving = Augmentation(**{name: getattr(augmentation, name) for name in MOVING})
+    picture, labels = places(side, side), torch.full((1, side, side), 2, dtype=torch.uint8)
+    changes = draw_changes(3, 2, (height, width), moving, np.random.default_rng(seed))
+    if not changes.moves:
+        return
+    tall, wide = changes.reach
+    centre = np.array([column + width % 2 / 2, row + height % 2 / 2])
+    windows, centres = [], []
+    for across, down in changes.shifts.round().astype(int).tolist():
+        top, left = row + down - tall // 2, column + across - wide // 2
+        windows.append((top, left))
+        centres.append(tuple(centre - (left + wide / 2, top + tall / 2)))
+    pieces = torch.stack([picture[:, top : top + tall, left : left + wide] for top, left in windows])
+    samples, moved = apply_changes(pieces, labels[:, :tall, :wide].expand(3, -1, -1, -1), changes, centres)
+    assert (moved == 2).all(), "a sample reaches beyond its piece"
+    whole, _ = apply_changes(
+        picture.expand(3, -1, -1, -1), labels.expand(3, -1, -1, -1), changes, [tuple(centre - side / 2)] * 3
+    )
+    torch.testing.assert_close(samples, whole, atol=0.01, rtol=0)
+
+
+def test_samples_do_not_depend_on_how_many_are_changed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = crooked_shape(48, 40)
+    few, few_labels, _ = changed(picture_of(labels), labels, ALL, count=11)
+    monkeypatch.setattr(augment, "CACHED", 1)
+    many, many_labels, _ = changed(picture_of(labels), labels, ALL, count=11)
+    torch.testing.assert_close(few, many, atol=0.05, rtol=0)
+    assert (few_labels == many_labels).float().mean() > 0.999
+
+
+def test_samples_lie_in_memory_as_the_network_wants_them() -> None:
+    labels = crooked_shape(20, 24)
+    for augmentation in (ALL, only("noise")):
+        samples, _, _ = changed(picture_of(labels), labels, augmentation)
+        assert samples.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_change_has_a_range() -> None:
+    assert all(getattr(STRONG, name) > 0 for name in PIECES)
+    half = Augmentation(**dict.fromkeys(PIECES, 0.5)).limits
+    assert half.rotation == pytest.approx(math.radians(30))
+    assert half.flips == 0.25

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from data.input_error import InputError
-from model.config import LOSSES, NORMALISATIONS, UPSAMPLINGS, TrainConfig
+from model.class_weights import CLASS_WEIGHTS as CLASS_WEIGHT_RULES
+from model.config import CLASS_WEIGHTS, LOSSES, NORMALISATIONS, UPSAMPLINGS, TrainConfig
 from model.losses import LOSSES as LOSS_FUNCTIONS
 from model.unet import NORMALISERS, UPSAMPLERS
 
@@ -26,7 +27,9 @@ from model.unet import NORMALISERS, UPSAMPLERS
         ("learning_rate", float("inf"), "learning_rate inf must be 10.0 or less"),
         ("weight_decay", float("nan"), "weight_decay nan must be 0.0 or more"),
         ("dropout", 0.95, "dropout 0.95 must be 0.9 or less"),
-        ("class_weight", None, "class_weight None must be of type float"),
+        ("class_weight", None, "class_weight None must be of type str"),
+        ("class_weight", "inverted", "Did you mean 'inverse'?"),
+        ("rotation", 4.5, "rotation 4.5 must be 4.0 or less"),
         ("loss", "dise", "loss 'dise' is not known; allowed: both, dice, weighted_ce. Did you mean 'dice'?"),
         ("loss", ["dice"], "loss ['dice'] must be of type str"),
         ("batch_size", 0, "batch_size 0 must be 1 or more"),
@@ -76,3 +79,4 @@ def test_every_name_on_offer_has_its_mechanism() -> None:
     assert set(LOSSES) == set(LOSS_FUNCTIONS)
     assert set(NORMALISATIONS) == set(NORMALISERS)
     assert set(UPSAMPLINGS) == set(UPSAMPLERS)
+    assert set(CLASS_WEIGHTS) == set(CLASS_WEIGHT_RULES)

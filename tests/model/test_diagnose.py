@@ -72,7 +72,7 @@ def test_only_epochs_in_a_row_are_counted() -> None:
     ("kind", "words"),
     [
         ("empty", "predicted no pixel of any class for 8 epochs in a row: try a loss with Dice"),
-        ("full", "predicted every pixel of the picture for 8 epochs in a row: try a smaller class_weight"),
+        ("full", "predicted every pixel of the picture for 8 epochs in a row: try class_weight=none"),
     ],
 )
 def test_a_collapse_is_told_in_words(kind: str, words: str) -> None:

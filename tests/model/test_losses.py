@@ -12,7 +12,6 @@ from model.losses import (
     LOSSES,
     class_index,
     class_probabilities,
-    class_weights,
     dice_and_cross_entropy,
     dice_loss,
     weighted_cross_entropy,
@@ -280,34 +279,3 @@ def test_probabilities_are_a_sigmoid_or_a_softmax_without_the_background() -> No
 def test_class_index_is_zero_where_no_plane_is_set() -> None:
     masks = torch.cat([plane(1, 0, 0, 0), plane(0, 1, 0, 0), plane(0, 0, 0, 1)], dim=1)
     assert class_index(masks).tolist() == [[[1, 2, 0, 3]]]
-
-
-@pytest.mark.parametrize(
-    ("pixels_of_classes", "label_mode", "strength", "expected"),
-    [
-        ([20], MULTILABEL, 0.0, [1]),
-        ([20], MULTILABEL, 1.0, [4]),  # 80 others for 20 own
-        ([20], MULTILABEL, 0.5, [2]),
-        ([20, 50], MULTILABEL, 1.0, [4, 1]),
-        ([0], MULTILABEL, 1.0, [99]),  # as if one pixel were there
-        ([100], MULTILABEL, 1.0, [0.01]),  # as if one pixel were another
-        ([10, 15], MULTICLASS, 0.0, [1, 1, 1]),
-        # 1 / share is 4/3, 10, 20/3; each class then weighs 1 in the sum over pixels, 3 in all
-        ([10, 15], MULTICLASS, 1.0, [4 / 9, 10 / 3, 20 / 9]),
-        # 1 / sqrt(share) is 10/8 and 10/6; their mean over pixels 0.64 * 10/8 + 0.36 * 10/6 = 1.4
-        ([36], MULTICLASS, 0.5, [1.25 / 1.4, 5 / 3 / 1.4]),
-    ],
-)
-def test_class_weights_by_hand(
-    pixels_of_classes: list[int], label_mode: LabelMode, strength: float, expected: list[float]
-) -> None:
-    weights = class_weights(torch.tensor(pixels_of_classes), torch.tensor(100), label_mode, strength)
-    assert weights.dtype == torch.float32
-    assert weights.tolist() == pytest.approx(expected, rel=1e-6)
-
-
-def test_an_absent_class_weighs_as_much_as_one_with_a_single_pixel() -> None:
-    absent = class_weights(torch.tensor([0, 30]), torch.tensor(100), MULTICLASS, 1.0)
-    single = class_weights(torch.tensor([1, 30]), torch.tensor(100), MULTICLASS, 1.0)
-    assert absent.isfinite().all()
-    assert float(absent[1] / absent[2]) == pytest.approx(float(single[1] / single[2]))

@@ -10,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from data.pictures import read_color, read_grey, read_index
+from data.field_of_view import find_field_of_view
+from data.masks import read_grey, read_index
+from data.overlay import class_color, draw_overlay
+from data.pictures import read_color
 from data.readers import load
 from data.segmentation_data import MULTICLASS, Preparation, SegmentationData, UInt8
+from data.synthetic import draw_retina
 from model import tiles
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, save_model
-from model.overlay import class_color, draw_overlay
 from model.predict import find_pictures, predict_planes
 from model.train import BEST, train
 from tests.model.test_train import QUICK
@@ -163,7 +166,7 @@ def test_a_picture_goes_through_the_preparation_of_the_model_and_comes_back_in_i
     card = ModelCard.of(QUICK, replace(colored_squares("binary"), preparation=preparation), threshold=0.5)
     planes = predict_planes(network, card, image, CPU)  # type: ignore[arg-type]
     # 64 x 40 fits into 16 x 16 as 16 x 10
-    assert network.seen.shape == ((1, 3, 10, 16) if preparation.size else (1, 1, 40, 64))
+    assert network.seen.shape == ((1, 3, 10, 16) if preparation.color == "rgb" else (1, 1, 40, 64))
     assert dice(planes[0], image[..., 0] // 255) > (0.9 if preparation.size else 0.999)
 
 
@@ -175,6 +178,16 @@ def test_the_threshold_of_the_card_decides() -> None:
         shares.append(predict_planes(network, card, colored_squares("binary").images[0], CPU).mean())
     assert shares[0] == 1
     assert shares[2] == 0
+
+
+def test_nothing_is_found_outside_a_field_of_view_that_was_found() -> None:
+    card = ModelCard.of(replace(QUICK, width=2), colored_squares("multilabel"), threshold=0.0)
+    network, retina = card.build().eval(), draw_retina(seed=0, size=96, red=False, bright=False)
+    assert predict_planes(network, card, retina.image, CPU).all()
+    card = replace(card, preparation=replace(card.preparation, field_of_view="found"))
+    planes = predict_planes(network, card, retina.image, CPU)
+    assert all(np.array_equal(plane, find_field_of_view(retina.image)) for plane in planes)
+    assert 0.5 < planes.mean() < 1
 
 
 def test_pictures_are_found_by_name_and_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The training: it learns, ends with a reason, keeps its best, and goes on as if it had never been interrupted."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
-from data.augment import put_on_device
+from data import windows
 from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
+from data.windows import place
 from model import train as training
 from model.checkpoint import WEIGHTS, load_model, load_tensors, save_tensors
 from model.config import LOSSES, TrainConfig
@@ -29,15 +27,13 @@ from model.progress import EpochReport
 from model.train import (
     BEST,
     LAST,
-    count_class_pixels,
-    draw_order,
     evaluate,
     learning_rate_at,
     set_pixel_statistics,
     train,
 )
 from model.unet import UNet
-from tests.toys import PROPERTY, TASKS, colored_squares, data_of, split_in_two
+from tests.toys import TASKS, colored_squares, data_of, put_into_files, split_in_two
 
 CPU = torch.device("cpu")
 # Learns the toy tasks in half a second.
@@ -53,7 +49,7 @@ QUICK = TrainConfig(
     precision="float32",
 )
 # Runs four epochs of two steps, with all that a training has: dropout, augmentation, class weights.
-SHORT = replace(QUICK, width=2, max_epochs=4, dropout=0.2, class_weight=0.5, crop_size=0, batch_size=2)
+SHORT = replace(QUICK, width=2, max_epochs=4, dropout=0.2, class_weight="square_root", crop_size=0, batch_size=2)
 # What a resumed training may show otherwise: it has another clock and another process.
 CLOCK = ("seconds", "images_per_second", "peak_memory_mb")
 
@@ -285,7 +281,7 @@ def test_the_best_model_on_disk_scores_what_was_reported(tmp_path: Path) -> None
     split = split_in_two(data)
     reports = list(train(replace(QUICK, max_epochs=4), data, split, folder=tmp_path))
     network, card = load_model(tmp_path / BEST)
-    judged = put_on_device(data, split.validation, CPU)
+    judged = place(data, split.validation, CPU)
     counts = evaluate(network, judged, card.label_mode, threshold=card.threshold, bfloat16=False)
     assert scores(counts) == max((report.val for report in reports), key=lambda val: val.dice)
 
@@ -334,7 +330,7 @@ def test_a_loss_that_is_not_a_number_once_ends_the_epoch_at_its_next_check(
     ("found", "words"),
     [
         ((0, 0), "predicted no pixel of any class for 3 epochs in a row: try a loss with Dice"),
-        ((20, 80), "predicted every pixel of the picture for 3 epochs in a row: try a smaller class_weight"),
+        ((20, 80), "predicted every pixel of the picture for 3 epochs in a row: try class_weight=none"),
     ],
     ids=["empty", "full"],
 )
@@ -368,9 +364,10 @@ def test_a_network_that_learns_empty_or_full_masks_collapses(masks_are: int, kin
     data = colored_squares("binary", side=16)
     masks = data.masks.copy()
     masks[:4] = masks_are
-    data = replace(data, masks=masks)
-    config = replace(QUICK, crop_size=0, max_epochs=40, collapse_epochs=3, learning_rate=0.05)
-    with pytest.raises(TrainingFailure, match=f"collapsed: predicted {kind} for 3 epochs in a row"):
+    masks[0, :, 0, 0] = 1  # one pixel, or there would be nothing to learn
+    data = data_of(data.images, masks)
+    config = replace(QUICK, crop_size=0, max_epochs=40, collapse_epochs=6, learning_rate=0.05)
+    with pytest.raises(TrainingFailure, match=f"collapsed: predicted {kind} for 6 epochs in a row"):
         list(train(config, data, split_in_two(data)))
 
 
@@ -396,46 +393,6 @@ def test_the_learning_rate_by_hand(schedule: str, progress: float, share: float)
     assert learning_rate_at(config, progress) == pytest.approx(0.2 * share, abs=1e-12)
 
 
-@given(
-    pictures=st.integers(1, 30),
-    samples=st.integers(1, 100),
-    batch_size=st.integers(1, 40),
-    seed=st.integers(0, 99),
-)
-@PROPERTY
-def test_every_picture_is_drawn_as_often_as_any_other(pictures: int, samples: int, batch_size: int, seed: int) -> None:
-    batches = draw_order(pictures, samples, batch_size, np.random.default_rng(seed))
-    assert all(len(batch) == batch_size for batch in batches)
-    assert samples <= len(batches) * batch_size < samples + batch_size
-    order = [index for batch in batches for index in batch]
-    drawn = Counter(dict.fromkeys(range(pictures), 0))
-    drawn.update(order)
-    assert len(drawn) == pictures
-    assert max(drawn.values()) - min(drawn.values()) <= 1
-    # None comes again before all others came.
-    for start in range(0, len(order), pictures):
-        round_of_all = order[start : start + pictures]
-        assert len(set(round_of_all)) == len(round_of_all)
-
-
-def test_the_order_differs_from_epoch_to_epoch() -> None:
-    generator = np.random.default_rng(0)
-    assert draw_order(20, 20, 4, generator) != draw_order(20, 20, 4, generator)
-
-
-def test_class_pixels_are_counted_where_they_count() -> None:
-    masks = np.zeros((2, 2, 2, 3), np.uint8)
-    masks[0, 0, 0] = 1
-    masks[1, 0] = 1
-    masks[1, 1, 1, 2] = 1
-    valid = np.ones((2, 2, 3), np.uint8)
-    valid[0, :, 0] = 0
-    pictures = put_on_device(data_of(np.zeros((2, 2, 3, 1), np.uint8), masks, valid), (0, 1), CPU)
-    own, counted = count_class_pixels(pictures)
-    assert own.tolist() == [2 + 6, 1]
-    assert int(counted) == 4 + 6
-
-
 def test_pixel_statistics_are_those_of_the_training_pixels_that_count() -> None:
     images = np.zeros((3, 1, 4, 3), np.uint8)
     images[0, 0, :, 0] = [10, 20, 30, 255]
@@ -455,7 +412,7 @@ def test_pixel_statistics_are_those_of_the_training_pixels_that_count() -> None:
 
 def test_evaluation_judges_each_picture_once_whatever_is_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
     data = colored_squares("multiclass", count=5, side=16)
-    judged = put_on_device(data, (0, 1, 2, 3, 4), CPU)
+    judged = place(data, (0, 1, 2, 3, 4), CPU)
     network = UNet(channels=3, outputs=3, depth=2, width=2)
     network.train()
     results = []
@@ -470,11 +427,64 @@ def test_evaluation_judges_each_picture_once_whatever_is_judged_together(monkeyp
         )
 
 
+@pytest.mark.parametrize("rare_crops", [0.0, 0.5])
+def test_a_training_on_pictures_in_files_is_the_one_on_pictures_in_memory(tmp_path: Path, rare_crops: float) -> None:
+    data = colored_squares("multilabel", side=32)
+    split = split_in_two(data)
+    config = replace(SHORT, crop_size=16, rare_crops=rare_crops)
+    in_memory = list(train(config, data, split, folder=tmp_path / "memory"))
+    in_files = list(train(config, put_into_files(data, tmp_path), split, folder=tmp_path / "files"))
+    assert without_clock(in_files) == without_clock(in_memory)
+    assert_same_tensors(tensors_of(tmp_path / "files" / LAST), tensors_of(tmp_path / "memory" / LAST))
+
+
+def test_a_training_on_pictures_that_lie_on_the_device_is_the_one_on_pictures_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = colored_squares("multilabel", side=32)
+    split = split_in_two(data)
+    config = replace(SHORT, crop_size=16)
+    beside = list(train(config, data, split, folder=tmp_path / "beside"))
+    monkeypatch.setattr(windows, "free_memory", lambda _device: 2**40)
+    on_it = list(train(config, data, split, folder=tmp_path / "on"))
+    assert without_clock(on_it) == without_clock(beside)
+    assert_same_tensors(tensors_of(tmp_path / "on" / LAST), tensors_of(tmp_path / "beside" / LAST))
+
+
+def test_training_pictures_without_any_class_are_refused() -> None:
+    data = colored_squares("binary")
+    masks = data.masks.copy()
+    masks[:4] = 0
+    with pytest.raises(InputError, match="none of the 4 training images of 'toy' holds a pixel of any class"):
+        next(iter(train(SHORT, data_of(data.images, masks), split_in_two(data))))
+
+
+@pytest.mark.parametrize("empty_images", [0.0, 1.0])
+def test_pictures_without_any_class_teach_as_often_as_asked(
+    empty_images: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = colored_squares("binary", count=8)
+    masks = data.masks.copy()
+    masks[2:6] = 0
+    batches = []
+
+    def remembered(logits: Tensor, masks: Tensor, *_others: Any) -> Tensor:
+        batches.append(masks)
+        return logits.square().mean()
+
+    monkeypatch.setitem(LOSS_FUNCTIONS, "both", remembered)
+    config = replace(SHORT, empty_images=empty_images, augmentation=0.0, crop_size=0, batch_size=2, dropout=0.0)
+    next(iter(train(config, data_of(data.images, masks), split_in_two(data))))
+    empty = sum(int((batch.amax(dim=(1, 2, 3)) == 0).sum()) for batch in batches)
+    # Six pictures, two of which hold the class, in three steps.
+    assert (len(batches), empty) == (3, 4 if empty_images else 0)
+
+
 def test_a_class_that_no_validation_picture_holds_does_not_end_a_training(tmp_path: Path) -> None:
     data = colored_squares("multilabel", side=16)
     masks = data.masks.copy()
     masks[4:, 1] = 0
-    data = replace(data, masks=masks)
+    data = data_of(data.images, masks)
     config = replace(SHORT, max_epochs=12, learning_rate=0.05, dropout=0.0, loss="dice")
     reports = list(train(config, data, split_in_two(data), folder=tmp_path))
     assert len(reports) == 12

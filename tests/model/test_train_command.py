@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from data import augment
+from data import readers, sampling
 from data.command_line import python
+from data.input_error import InputError
 from data.readers import load
 from data.segmentation_data import Preparation
 from data.split import split_data
-from model.checkpoint import CONFIG, WEIGHTS, load_model, load_tensors, read_card, save_model
+from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, read_card, save_model
 from model.config import TrainConfig
 from model.train import BEST, LAST, train
 from tests.toys import colored_squares, write_folder
@@ -57,25 +58,44 @@ def test_one_epoch_leaves_a_model_and_says_what_to_type_next(
 def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(
     run_module: Callable[..., int], pictures: Path, tmp_path: Path
 ) -> None:
-    preparation = ["--color", "grey", "--size", 24, "--mask-threshold", 0.25]
+    preparation = ["--color", "grey", "--size", 24, "--mask-threshold", 0.25, "--field-of-view", "found"]
     first, again, changed = (tmp_path / name for name in ("first", "again", "changed"))
     options = ["--data", pictures, "--folder", first, "--max-epochs", 2, "--seed", 5, *preparation, *TINY_OPTIONS]
     assert run_module("model.train", *options) == 0
     assert run_module("model.train", "--like", first / BEST, "--folder", again, "--device", "cpu") == 0
     card = read_card(first / BEST / CONFIG)
-    assert card.preparation == Preparation(color="grey", size=24, mask_threshold=0.25)
+    assert card.preparation == Preparation(color="grey", size=24, mask_threshold=0.25, field_of_view="found")
     assert read_card(again / BEST / CONFIG) == card
     for file in (LAST, f"{BEST}/{WEIGHTS}"):
         expected, found = (load_tensors(folder / file)[0] for folder in (first, again))
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
 
-    changes = ["--depth", 3, "--color", "rgb", "--max-epochs", 1, "--device", "cpu"]
+    changes = ["--depth", 3, "--color", "rgb", "--size", "native", "--max-epochs", 1, "--device", "cpu"]
     assert run_module("model.train", *changes, "--like", first / BEST, "--folder", changed) == 0
     expected_config = replace(card.config, depth=3, max_epochs=1)
-    expected_preparation = replace(card.preparation, color="rgb")
+    expected_preparation = replace(card.preparation, color="rgb", size="native")
     changed_card = read_card(changed / BEST / CONFIG)
     assert (changed_card.config, changed_card.preparation) == (expected_config, expected_preparation)
+
+
+@pytest.mark.parametrize("clahe", [True, False])
+def test_like_takes_over_every_kind_of_value(
+    run_module: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clahe: bool
+) -> None:
+    config = TrainConfig(class_weight="inverse", dropout=0.1, seed=7)
+    preparation = Preparation(size="native", clahe=clahe, field_of_view="found")
+    card = ModelCard.of(config, replace(colored_squares("binary"), preparation=preparation), threshold=0.5)
+    save_model(tmp_path / BEST, card.build(), card, {})
+    asked: list[Preparation] = []
+
+    def load_nothing(data: str, *, root: Path | None, preparation: Preparation) -> None:
+        asked.append(preparation)
+        raise InputError("enough")
+
+    monkeypatch.setattr(readers, "load", load_nothing)
+    assert run_module("model.train", "--like", tmp_path / BEST) == 2
+    assert asked == [preparation]
 
 
 def test_an_interrupted_training_goes_on_only_with_resume(
@@ -87,7 +107,7 @@ def test_an_interrupted_training_goes_on_only_with_resume(
 ) -> None:
     folder = tmp_path / "run"
     data = load(str(pictures))
-    interrupted = train(replace(TINY, max_epochs=3), data, split_data(data), folder=folder)
+    interrupted = train(replace(TINY, max_epochs=3), data, split_data(data)[0], folder=folder)
     next(interrupted)
     interrupted.close()  # type: ignore[attr-defined]
     before = (folder / LAST).read_bytes()
@@ -143,6 +163,10 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
         (["--learning-rat", "0.1"], "--learning-rat"),
         (["--size", "2"], "size 2 must be from"),
         (["--color", "gray"], "gray"),
+        (["--class-weight", "0.5"], "class_weight '0.5' is not known; allowed: inverse, median_frequency, none"),
+        (["--folds", "2"], "folds 2 belong to a search: leave --folds out"),
+        (["--group-by", "("], "group_by '(' is no regular expression"),
+        (["--train-ids", "99"], "train_ids '99' names no image"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
         (["--like", "nowhere/best"], "model 'nowhere/best' has no config.yaml"),
         (["stray"], "stray"),
@@ -162,7 +186,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
     refusal: Callable[..., str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The module is loaded anew by the command and takes its batches from here.
-    monkeypatch.setattr(augment, "draw_batch", None)
+    monkeypatch.setattr(sampling, "draw_batches", None)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     folder = tmp_path / "file" / "run"
     words = refusal("model.train", "--data", pictures, "--folder", folder, *TINY_OPTIONS)
