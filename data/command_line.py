@@ -171,10 +171,11 @@ def _flattened(function: Callable[..., int | None]) -> Callable[..., int | None]
 
 
 def _field_options(record: Any) -> list[inspect.Parameter]:
-    """One keyword parameter for each field that the dataclass is made from."""
+    """One keyword parameter for each field that the dataclass is made from, its own before those it inherits."""
     hints = get_type_hints(record, include_extras=True)
+    own = inspect.get_annotations(record)
     options = []
-    for field in dataclasses.fields(record):
+    for field in sorted(dataclasses.fields(record), key=lambda field: field.name not in own):
         default: Any = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()

@@ -1,12 +1,21 @@
 """Decides which images teach, which choose, and which are kept for the very end."""
 
 import random
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, get_args
 
+import numpy as np
+
+from data.image_ids import find_images
 from data.input_error import InputError
-from data.segmentation_data import Part, SegmentationData, Split
+from data.segmentation_data import Part, SegmentationData, Split, Splitting
+
+PARTS: tuple[Part, ...] = get_args(Part)
+
+Share = TypeVar("Share", bound=Hashable)  # whom units are dealt to: a part, or a fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,87 +27,177 @@ class _Unit:
     part: Part | None
 
 
-def split_data(
-    data: SegmentationData, *, seed: int = 0, validation_fraction: float = 0.2, test_fraction: float = 0.0
-) -> Split:
-    """The parts that the owner of the data named, and where none is named, parts drawn by the seed.
+def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tuple[Split, ...]:
+    """The parts that a person or the owner of the data named, and where none is named, parts drawn by the seed.
 
-    Without the owner's validation part, `validation_fraction` of the images that may teach is drawn; without a test
-    part, `test_fraction` of them (0 draws none). Groups are never parted. A class that few images hold comes into
-    train and into validation if at least two images (groups) hold it; after that each part gets its share of every
-    class. The same seed gives the same parts on any machine, in whatever order the images come.
+    One split, or one for each fold. Groups are those of the reader, or of `group_by`, and are never parted.
 
-    Raises InputError for fractions out of range, for a group that the owner parted, and when there is not one image
-    to teach and one to choose by.
+    Ids stand above the owner's parts. With `train_ids`, images that no list names are kept for the end. Without,
+    `validation_ids` and `test_ids` take the place of the owner's part of that name, and the others may teach.
+
+    Without a validation part, `validation_fraction` of the images that may teach is drawn; without a test part,
+    `test_fraction` of them (0 draws none). A class that few images hold comes into train and into validation if at
+    least two images (groups) hold it; after that each part gets its share of every class.
+
+    With folds, the validation part is not drawn: the images that may teach and those to choose by are dealt into so
+    many shares, each with its share of every class, and each is what one fold chooses by, the rest what it learns
+    from. The test part is the same in all folds.
+
+    The same seed gives the same parts on any machine, in whatever order the images come.
+
+    Raises InputError for settings out of range, ids that name no image or two parts, a group that is parted, and when
+    there are not enough images or groups.
     """
-    _check_fractions(validation_fraction, test_fraction)
-    units = _units(data)
-    owned = {part: [unit for unit in units if unit.part == part] for part in ("train", "validation", "test")}
+    splitting = splitting or Splitting()
+    check_splitting(splitting)
+    groups = data.groups
+    if splitting.group_by is not None:
+        groups = _find_groups(splitting.group_by, data.names, data.source)
+    units = _units(data, groups, _find_parts(data, groups, splitting))
+    owned = {part: [unit for unit in units if unit.part == part] for part in PARTS}
     pool = owned["train"] + [unit for unit in units if unit.part is None]
+    if splitting.folds > 1:
+        pool += owned["validation"]
     wanted: dict[Part, float] = {}
-    if not owned["validation"]:
-        wanted["validation"] = validation_fraction
-    if not owned["test"] and test_fraction > 0:
-        wanted["test"] = test_fraction
-    if len(pool) < 1 + len(wanted):
+    if not owned["validation"] and splitting.folds == 1:
+        wanted["validation"] = splitting.validation_fraction
+    if not owned["test"] and splitting.test_fraction > 0:
+        wanted["test"] = splitting.test_fraction
+    _check_enough(len(pool), wanted, splitting.folds, data.source)
+    # Sorting by name makes the draw independent of the order in which the files were found.
+    pool.sort(key=lambda unit: data.names[unit.images[0]])
+    random.Random(splitting.split_seed).shuffle(pool)
+    dealt: dict[Part, list[_Unit]] = {"train": pool, "validation": owned["validation"], "test": owned["test"]}
+    if wanted:
+        dealt |= _draw(pool, {"train": 1 - sum(wanted.values()), **wanted})
+    if splitting.folds == 1:
+        return (_split(dealt["train"], dealt["validation"], dealt["test"]),)
+    shares = _draw(dealt["train"], dict.fromkeys(range(splitting.folds), 1 / splitting.folds))
+    return tuple(
+        _split([unit for other in shares if other != fold for unit in shares[other]], chosen, dealt["test"])
+        for fold, chosen in shares.items()
+    )
+
+
+def check_splitting(splitting: Splitting) -> None:
+    """Raises InputError for settings that no data can be split by."""
+    if not 0 < splitting.validation_fraction < 1:
         raise InputError(
-            f"data {data.source!r} has {len(pool)} image(s) or group(s) that may teach, but {1 + len(wanted)} or more "
+            f"validation_fraction {splitting.validation_fraction} must be above 0 and below 1, such as 0.2."
+        )
+    if not 0 <= splitting.test_fraction < 1 - splitting.validation_fraction:
+        raise InputError(
+            f"test_fraction {splitting.test_fraction} must be 0 or more and, with validation_fraction "
+            f"{splitting.validation_fraction}, leave images to teach: lower one of them."
+        )
+    if splitting.folds < 1:
+        raise InputError(f"folds {splitting.folds} must be 1 or more: 1 is a single split, 5 are usual.")
+    if splitting.folds > 1 and splitting.validation_ids is not None:
+        raise InputError(
+            f"validation_ids {splitting.validation_ids!r} and folds {splitting.folds} cannot both be: in folds each "
+            "image chooses once; leave one of them out."
+        )
+    if splitting.group_by is not None:
+        _compile(splitting.group_by)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"group_by {pattern!r} is no regular expression ({error}): write one such as '^[^_]+', all up to the "
+            "first underscore."
+        ) from None
+
+
+def _find_groups(pattern: str, names: Sequence[str], source: str) -> tuple[str | None, ...]:
+    """What the expression finds in each name: its first group, or else all that matches; None where it finds nothing.
+
+    Raises InputError when it finds nothing in any name.
+    """
+    matches = [_compile(pattern).search(name) for name in names]
+    groups = tuple(match and ((match[1] if match.re.groups else match[0]) or None) for match in matches)
+    if not any(groups):
+        raise InputError(
+            f"group_by {pattern!r} finds nothing in any name of {source!r}, such as {names[0]!r}: mend it."
+        )
+    return groups
+
+
+def _find_parts(data: SegmentationData, groups: Sequence[str | None], splitting: Splitting) -> tuple[Part | None, ...]:
+    """The part that each image was put into by its ids or by its owner; None where it may teach.
+
+    Raises InputError for ids that name no image, and for an image that two lists name.
+    """
+    asked: dict[Part, str | None] = {
+        "train": splitting.train_ids,
+        "validation": splitting.validation_ids,
+        "test": splitting.test_ids,
+    }
+    named: dict[int, Part] = {}
+    for part, text in asked.items():
+        if text is None:
+            continue
+        for index in find_images(text, data.names, groups, setting=f"{part}_ids", source=data.source):
+            if index in named:
+                raise InputError(
+                    f"image {data.names[index]!r} stands in {named[index]}_ids and in {part}_ids: name it in one."
+                )
+            named[index] = part
+    others: list[Part | None] = [None if part is None or asked[part] is not None else part for part in data.parts]
+    if splitting.train_ids is not None:
+        others = ["test"] * len(data.names)
+    return tuple(named.get(index, other) for index, other in enumerate(others))
+
+
+def _check_enough(units: int, wanted: Mapping[Part, float], folds: int, source: str) -> None:
+    """Raises InputError when there are fewer images or groups than the parts, or the folds, need."""
+    if folds > 1:
+        if units - len(wanted) < folds:
+            raise InputError(
+                f"folds {folds} is more than the {units - len(wanted)} image(s) or group(s) of {source!r} to learn "
+                "from and choose by: lower it."
+            )
+    elif units < 1 + len(wanted):
+        raise InputError(
+            f"data {source!r} has {units} image(s) or group(s) that may teach, but {1 + len(wanted)} or more "
             "are needed, one for each of train and validation (and test): add images."
         )
-    drawn: dict[Part, list[_Unit]] = {"train": pool, "validation": owned["validation"], "test": owned["test"]}
-    if wanted:
-        # Sorting by name makes the draw independent of the order in which the files were found.
-        pool.sort(key=lambda unit: data.names[unit.images[0]])
-        random.Random(seed).shuffle(pool)
-        drawn |= _draw(pool, {"train": 1 - sum(wanted.values()), **wanted})
-    return Split(train=_images(drawn["train"]), validation=_images(drawn["validation"]), test=_images(drawn["test"]))
 
 
-def _check_fractions(validation_fraction: float, test_fraction: float) -> None:
-    if not 0 < validation_fraction < 1:
-        raise InputError(f"validation_fraction {validation_fraction} must be above 0 and below 1, such as 0.2.")
-    if not 0 <= test_fraction < 1 - validation_fraction:
-        raise InputError(
-            f"test_fraction {test_fraction} must be 0 or more and, with validation_fraction {validation_fraction}, "
-            "leave images to teach: lower one of them."
-        )
-
-
-def _units(data: SegmentationData) -> list[_Unit]:
-    """The images by group. Raises InputError for a group that the owner of the data put into two parts."""
-    held = [
-        frozenset(index for index, plane in enumerate(planes) if (plane & valid).any())
-        for planes, valid in zip(data.masks, data.valid, strict=True)
-    ]
+def _units(data: SegmentationData, groups: Sequence[str | None], parts: Sequence[Part | None]) -> list[_Unit]:
+    """The images by group. Raises InputError for a group that stands in two parts."""
+    held = [frozenset(np.flatnonzero(pixels).tolist()) for pixels in data.statistics.class_pixels]
     members: dict[tuple[str, str], list[int]] = {}
-    for index, (name, group) in enumerate(zip(data.names, data.groups, strict=True)):
+    for index, (name, group) in enumerate(zip(data.names, groups, strict=True)):
         members.setdefault(("image", name) if group is None else ("group", group), []).append(index)
     units = []
     for (_, label), images in members.items():
-        parts = {data.parts[index] for index in images} - {None}
-        if len(parts) > 1:
+        of_group = {parts[index] for index in images} - {None}
+        if len(of_group) > 1:
             raise InputError(
-                f"group {label!r} of {data.source!r} stands in {' and '.join(sorted(map(str, parts)))}: keep the "
+                f"group {label!r} of {data.source!r} stands in {' and '.join(sorted(map(str, of_group)))}: keep the "
                 "images of one patient or slide in one part."
             )
         classes = frozenset[int]().union(*(held[index] for index in images))
         ordered = tuple(sorted(images, key=lambda index: data.names[index]))
-        units.append(_Unit(images=ordered, classes=classes, part=next(iter(parts), None)))
+        units.append(_Unit(images=ordered, classes=classes, part=next(iter(of_group), None)))
     return units
 
 
-def _draw(pool: Sequence[_Unit], shares: dict[Part, float]) -> dict[Part, list[_Unit]]:
+def _draw(pool: Sequence[_Unit], shares: Mapping[Share, float]) -> dict[Share, list[_Unit]]:
     """Deals the units out so that every part holds every class where it can, and then about its share of each."""
     holders = Counter(index for unit in pool for index in unit.classes)
     # A unit spent on a common class may be the last that holds a rare one.
     rarest_first = sorted(holders, key=lambda index: (holders[index], index))
-    dealt: dict[Part, list[_Unit]] = {part: [] for part in shares}
+    dealt: dict[Share, list[_Unit]] = {part: [] for part in shares}
     rest = list(pool)
 
-    def lacks(part: Part, index: int) -> bool:
+    def lacks(part: Share, index: int) -> bool:
         return all(index not in unit.classes for unit in dealt[part])
 
-    def give(part: Part, unit: _Unit) -> None:
+    def give(part: Share, unit: _Unit) -> None:
         dealt[part].append(unit)
         rest.remove(unit)
 
@@ -116,7 +215,7 @@ def _draw(pool: Sequence[_Unit], shares: dict[Part, float]) -> dict[Part, list[_
 
 
 def _deal_by_share(
-    dealt: dict[Part, list[_Unit]], rest: Sequence[_Unit], shares: dict[Part, float], rarest_first: Sequence[int]
+    dealt: dict[Share, list[_Unit]], rest: Sequence[_Unit], shares: Mapping[Share, float], rarest_first: Sequence[int]
 ) -> None:
     """Gives each unit to the part that lacks most of the unit's rarest class, and next most images.
 
@@ -128,7 +227,7 @@ def _deal_by_share(
     lacking = {part: {index: share * held[index] for index in held} for part, share in shares.items()}
     room = {part: share * images for part, share in shares.items()}
 
-    def count(part: Part, unit: _Unit) -> None:
+    def count(part: Share, unit: _Unit) -> None:
         room[part] -= len(unit.images)
         for index in unit.classes:
             lacking[part][index] -= 1
@@ -144,5 +243,7 @@ def _deal_by_share(
         count(part, unit)
 
 
-def _images(units: Sequence[_Unit]) -> tuple[int, ...]:
-    return tuple(sorted(index for unit in units for index in unit.images))
+def _split(train: Sequence[_Unit], validation: Sequence[_Unit], test: Sequence[_Unit]) -> Split:
+    """The split of these units, the images of each part in rising order."""
+    parts = [tuple(sorted(index for unit in units for index in unit.images)) for units in (train, validation, test)]
+    return Split(train=parts[0], validation=parts[1], test=parts[2])

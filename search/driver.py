@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ import ray
 from ray import tune
 
 from data.input_error import InputError
+from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
 from search.ending import Ending, WorkersEnd
+from search.folds import COORDINATOR, train_over_folds
 from search.progress import in_words
 from search.record import TRIAL_ID, TrialRecord, records_from_study
 from search.resources import Needs, machines
@@ -23,7 +26,7 @@ from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space
 from search.study import open_study
-from search.trial import SharedWork, Train, run_trial
+from search.trial import SharedWork, Train, train_and_report
 
 RESTARTS = 2  # of a trial whose process died
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
@@ -51,7 +54,7 @@ def search(
     settings: SearchSettings,
     space: Space,
     data: SegmentationData,
-    split: Split,
+    splits: tuple[Split, ...],
     run: RunFolder,
     needs: Needs,
     *,
@@ -61,11 +64,13 @@ def search(
 ) -> Outcome:
     """Searches in the run's folder, on the Ray that is running, until the study has its trials or the time is over.
 
-    look: is handed the records and the seconds spent, about once a second. train: used in place of
-    `model.train.train`. Raises InputError for a study that cannot be continued.
+    splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second. train:
+    used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
     study = open_study(run.journal)
-    scheduler = make_scheduler(settings.scheduler, max_epochs=max(space.domains["max_epochs"].ends), study=study)
+    scheduler = make_scheduler(
+        settings.scheduler, max_epochs=max(space.domains["max_epochs"].ends), folds=len(splits), study=study
+    )
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     searcher = StudySearcher(
         journal=run.journal,
@@ -81,16 +86,10 @@ def search(
         raise InputError(f"max_time {settings.max_time} is used up ({in_words(spent)}): give a longer --max-time.")
     ending = Ending(None if settings.max_seconds is None else settings.max_seconds - spent)
     watch = Watch(searcher, needs, run, data.class_names, spent, look)
-    work = SharedWork(
-        data=data,
-        split=split,
-        train=train,
-        folder=run.trials.absolute(),
-        threads=max(1, int(needs.cpus)),
-        device="cuda" if needs.gpus else "cpu",
-    )
+    work = SharedWork(data=data, splits=splits, train=train, folder=run.trials.absolute(), needs=needs)
+    resources = {"cpu": needs.cpus, "gpu": needs.gpus} if len(splits) == 1 else COORDINATOR
     tuner = tune.Tuner(
-        tune.with_resources(make_trainable(ray.put(work)), {"cpu": needs.cpus, "gpu": needs.gpus}),
+        tune.with_resources(make_trainable(ray.put(work)), resources),
         tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
@@ -113,14 +112,22 @@ def search(
     return Outcome(records=watch.records, best=export_best(run, watch.records), interrupted=ending.interrupted)
 
 
-def make_trainable(work: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any]], None]:
+def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any]], None]:
     """The function that Tune runs in its workers, for each trial with the config of the searcher."""
 
     def run_in_worker(config: dict[str, Any]) -> None:
         # How long a stopped trial may take to let its memory go, before its process is given up and started anew.
         os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
-        params = dict(config)
-        run_trial(params, params.pop(TRIAL_ID), ray.get(work), tune.report)
+        params, work = dict(config), ray.get(shared)
+        trial_id = params.pop(TRIAL_ID)
+        if len(work.splits) == 1:
+            reports = train_and_report(params, work.folder / trial_id, work, work.splits[0])
+        else:
+            reports = train_over_folds(params, trial_id, work, shared)
+        # A trial that is stopped leaves `report` by SystemExit, and must let go of what it holds.
+        with closing(reports):
+            for report in reports:
+                tune.report(report)
 
     return run_in_worker
 
@@ -178,10 +185,6 @@ def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | Non
     for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
         best = by_id[trial_id]
         if best.checkpoint and (run.path / best.checkpoint).is_dir():
-            waiting = run.best.with_name("best.part")
-            shutil.rmtree(waiting, ignore_errors=True)
-            shutil.copytree(run.path / best.checkpoint, waiting)
-            shutil.rmtree(run.best, ignore_errors=True)
-            waiting.rename(run.best)
+            copy_folder(run.path / best.checkpoint, run.best)
             return best
     return None

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 # fmt: off
 CONFIG_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
 COLUMN_TYPES: dict[str, Any] = {
-    "rank": int, "trial_id": str, "status": str, "reason": str, "threshold": float, "best_epoch": int, "epochs": int,
-    "seconds": float, "device": str, "images_per_second": float, "peak_memory_mb": float, "parameters": int,
-    **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str,
+    "rank": int, "trial_id": str, "status": str, "reason": str, "threshold": float, "folds": int, "best_epoch": int,
+    "epochs": int, "seconds": float, "device": str, "images_per_second": float, "peak_memory_mb": float,
+    "parameters": int, **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str,
 }
 # What a person is shown, as it is written there; the first ones are the last to go where the window is narrow.
 SHOWN = {
-    "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "epochs": "{:d}", "learning_rate": "{:.2g}",
-    "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}", "seconds": "{:.0f}", "val_iou": "{:.4f}",
-    "batch_size": "{:d}",
+    "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "folds": "{:d}", "epochs": "{:d}",
+    "learning_rate": "{:.2g}", "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}", "seconds": "{:.0f}",
+    "val_iou": "{:.4f}", "batch_size": "{:d}",
 }
 SHOWN_ORDER = (
-    "rank", "trial_id", "status", "val_dice", "val_iou", "epochs", "seconds", "depth", "width", "learning_rate", "loss",
-    "batch_size", "reason",
+    "rank", "trial_id", "status", "val_dice", "folds", "val_iou", "epochs", "seconds", "depth", "width",
+    "learning_rate", "loss", "batch_size", "reason",
 )
 # fmt: on
 SHORTEST_REASON = 24  # characters; a reason is cut to what the window leaves
@@ -52,7 +52,10 @@ def columns(class_names: Sequence[str]) -> list[str]:
 
 
 def to_frame(records: Iterable[TrialRecord], class_names: Sequence[str]) -> pd.DataFrame:
-    """The leaderboard, best first: completed and stopped trials by `val_dice`, then running ones, then bad ones."""
+    """The leaderboard, best first: completed and stopped trials, then running ones, then bad ones.
+
+    Among its like, a trial stands by its `val_dice`; a mean over more folds stands above any over fewer.
+    """
     names = columns(class_names)
     rows = [
         {**asdict(record), **record.config, **record.metrics, "rank": rank}
@@ -116,6 +119,8 @@ def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
     cells = {name: [_cell(name, value) for value in rows[name]] for name in SHOWN_ORDER if name in rows.columns}
     if not any(cells.get("reason", ())):
         cells.pop("reason", None)
+    if set(cells.get("folds", ())) <= {_cell("folds", 1)}:
+        cells.pop("folds", None)
     widths = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
     if console.is_terminal:
         shown = _fitting(widths, console.width)
@@ -148,10 +153,10 @@ def show(
     render(read_run(run), Console(), top=top)
 
 
-def _order(record: TrialRecord) -> tuple[int, float, str]:
+def _order(record: TrialRecord) -> tuple[int, int, float, str]:
     """Where a record stands in the table: the smaller, the higher."""
     group = 2 if record.status in BAD_ENDINGS else 1 if record.status == "running" else 0
-    return group, math.inf if record.val_dice is None else -record.val_dice, record.trial_id
+    return group, -record.folds, math.inf if record.val_dice is None else -record.val_dice, record.trial_id
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

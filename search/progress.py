@@ -82,7 +82,7 @@ class Progress:
         lines = [", ".join(parts)]
         scored = [record for record in records if record.val_dice is not None and record.status not in BAD_ENDINGS]
         if scored:
-            best = max(scored, key=lambda record: record.val_dice or 0.0)
+            best = max(scored, key=lambda record: (record.folds, record.val_dice or 0.0))
             config = short_config(best, self._searched)
             lines.append(
                 f"best so far {best.trial_id}: val_dice {best.val_dice:.4f}" + (f", {config}" if config else "")
@@ -93,6 +93,8 @@ class Progress:
 def ending_line(record: TrialRecord) -> str:
     """One line on a trial that has ended: how, how good, at what cost, why so early."""
     dice = "no val_dice" if record.val_dice is None else f"val_dice {record.val_dice:.4f}"
+    if record.folds > 1:
+        dice += f", mean of {record.folds} folds"
     epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
     facts = [dice, f"{epochs} in {in_words(record.seconds)}"]
     line = f"{record.trial_id} {record.status}: {', '.join(facts)}"

@@ -22,7 +22,6 @@ METRICS = (
 )
 # fmt: on
 CLASS_METRIC = "val_dice_"  # and the name of the class
-CHECKPOINT = "trials/{trial_id}/best"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +31,11 @@ class TrialRecord:
     trial_id: the name of the trial in the study, the leaderboard and its folder. config: every field of
     `TrainConfig`. dataset: what it trained on. version: of this project. status: one of `STATUSES`. reason: in words,
     why it ended before its time. metrics: every `val_` metric and threshold (0..1) of best_epoch (from 1), which is the
-    one with the highest `val_dice`, whose model is kept. epochs: how many were reported. seconds: of training, over
-    all its resumes. images_per_second: of its last epoch. peak_memory_mb: the highest reported. parameters: of the
-    network. checkpoint: the folder of the model of best_epoch, below the folder of the run.
+    one with the highest `val_dice`, whose model is kept. folds: how many folds the metrics are a mean of, each with its
+    best epoch; threshold and best_epoch are then those of the best fold, whose model is kept. epochs: how many were
+    reported, those of all folds together. seconds: of training, over all its resumes and folds. images_per_second: of
+    its last epoch. peak_memory_mb: the highest reported. parameters: of the network. checkpoint: the folder of the
+    model of best_epoch, below the folder of the run.
     """
 
     trial_id: str
@@ -45,6 +46,7 @@ class TrialRecord:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     threshold: float | None = None
+    folds: int = 1
     best_epoch: int | None = None
     epochs: int = 0
     seconds: float = 0.0
@@ -56,26 +58,28 @@ class TrialRecord:
 
     @property
     def val_dice(self) -> float | None:
-        """The highest Dice on the validation images so far; None before there is one."""
+        """The highest Dice on the validation images so far, of as many folds as there are; None before there is one."""
         return self.metrics.get("val_dice")
 
     def updated(self, result: Mapping[str, Any]) -> "TrialRecord":
         """The record after one more result, in which anything may be missing, None or not a number.
 
-        A trial that says it completed but never had a `val_dice` has failed.
+        The mean over more folds takes the place of that over fewer, be it lower or not: it is the surer one. A trial
+        that says it completed but never had a `val_dice` has failed.
         """
         said = {name: read(result.get(name)) for name, read in LATEST.items()}
         changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         changes["epochs"] = max(self.epochs, whole(result.get("epoch")) or 0)
         peaks = [peak for peak in (self.peak_memory_mb, finite(result.get("peak_memory_mb"))) if peak is not None]
         changes["peak_memory_mb"] = max(peaks, default=None)
-        val_dice = finite(result.get("val_dice"))
-        if val_dice is not None and (self.val_dice is None or val_dice > self.val_dice):
+        val_dice, folds = finite(result.get("val_dice")), whole(result.get("folds")) or 1
+        if val_dice is not None and (self.val_dice is None or (folds, val_dice) > (self.folds, self.val_dice)):
             metrics = {name: finite(value) for name, value in result.items() if is_metric(name)}
             changes["metrics"] = {name: value for name, value in metrics.items() if value is not None}
             changes["threshold"] = finite(result.get("threshold"))
-            changes["best_epoch"] = whole(result.get("epoch"))
-            changes["checkpoint"] = CHECKPOINT.format(trial_id=self.trial_id)
+            changes["folds"] = folds
+            changes["best_epoch"] = whole(result.get("best_epoch", result.get("epoch")))
+            changes["checkpoint"] = one_line(result.get("checkpoint")) or ""
         updated = replace(self, **changes)
         if updated.status == "completed" and updated.val_dice is None:
             return replace(updated, status="failed", reason="it ended without any val_dice")

@@ -45,13 +45,23 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What one trial takes of a machine: CPU cores and GPUs, parts of one included."""
+    """What one training takes of a machine: CPU cores and GPUs, parts of one included."""
 
     cpus: float
     gpus: float
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of one training."""
+        return max(1, int(self.cpus))
+
+    @property
+    def device(self) -> str:
+        """What it trains on, as torch calls it."""
+        return "cuda" if self.gpus else "cpu"
+
     def fit(self, there: Sequence[Machine]) -> int:
-        """How many trials run on these machines side by side."""
+        """How many trainings run on these machines side by side."""
         tolerance = 1e-6  # a third of a GPU fits three times
         by_cpus = [int(machine.cpus / self.cpus + tolerance) for machine in there]
         if self.gpus == 0:

@@ -2,16 +2,16 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from data.command_line import INTERRUPTED, OK, Given, python, read_config_option, read_yaml_settings, run_command
+from data.doctor import examine
 from data.input_error import InputError
-from data.inspect import summarize
 from data.readers import load
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
@@ -57,12 +57,13 @@ def run(
         return OK
     space = parse_space(settings.space, pinned={"max_epochs": settings.max_epochs, "seed": settings.seed})
     data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
-    split = split_data(data)
+    splits = split_data(data, settings.splitting)
+    warnings = check_data(data, splits)
 
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    facts = describe_data(data, split)
+    facts = describe_data(data, splits)
     with opened_run(settings) as folder, ExitStack() as running:
         check_same_data(folder, facts)
         with console.status("starting Ray"):
@@ -70,13 +71,14 @@ def run(
         there = machines()
         needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
         check_shared(folder.path)
-        introduce(folder, data, split, needs.fit(there), console)
+        introduce(folder, data, splits, needs.fit(there), console)
+        warn(warnings, settings, console)
         if settings.dry_run:
-            return rehearse(settings, space, data, split, needs, console)
+            return rehearse(settings, space, data, splits[0], needs, console)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
-        outcome = search_with_progress(settings, space, data, split, folder, needs, console)
+        outcome = search_with_progress(settings, space, data, splits, folder, needs, console)
     return conclude(settings, folder, data, outcome, console)
 
 
@@ -121,17 +123,45 @@ def read_defaults(given: Given) -> Mapping[str, Mapping[str, Any]]:
     return sources
 
 
-def introduce(folder: RunFolder, data: SegmentationData, split: Split, at_once: int, console: "Console") -> None:
+def check_data(data: SegmentationData, splits: tuple[Split, ...]) -> list[str]:
+    """What the data doctor warns of. Raises InputError for data on which a search would be worthless."""
+    findings = examine(data, splits)
+    for found in findings:
+        if found.level == "error":
+            raise InputError(f"data {data.source!r} cannot be searched on: {found} More: python -m data.inspect.")
+    return [str(found) for found in findings if found.level == "warning"]
+
+
+def warn(warnings: Sequence[str], settings: SearchSettings, console: "Console") -> None:
+    """Says what may spoil the search, and how to see more of it."""
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    if warnings:
+        root = f" --data-root {shlex.quote(str(settings.data_root))}" if settings.data_root is not None else ""
+        command = f"{python()} -m data.inspect {shlex.quote(settings.data)}{root} --html data.html"
+        console.print(f"look closer: {command}")
+
+
+def introduce(
+    folder: RunFolder, data: SegmentationData, splits: Sequence[Split], at_once: int, console: "Console"
+) -> None:
     """Says where the results will lie, what there is to learn from, and how many trials run side by side."""
     count, height, width, _ = data.images.shape
     classes = ", ".join(data.class_names)
     console.print(
         f"{folder.path}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
-        f"{len(split.train)} to train on, {len(split.validation)} to choose by, {len(split.test)} kept for the end; "
+        f"{describe_splits(splits)}; "
         f"{at_once} trials at a time"
     )
-    for warning in summarize(data, split).warnings:
-        console.print(f"warning: {warning}", style="yellow")
+
+
+def describe_splits(splits: Sequence[Split]) -> str:
+    """How many images teach, choose, and are kept for the end, of one split or of all folds."""
+    sizes = [sorted({len(part) for part in parts}) for parts in zip(*map(astuple, splits), strict=True)]
+    train, validation, test = (" to ".join(map(str, dict.fromkeys([size[0], size[-1]]))) for size in sizes)
+    if len(splits) == 1:
+        return f"{train} to train on, {validation} to choose by, {test} kept for the end"
+    return f"{len(splits)} folds of {train} to train on, {validation} to choose by; {test} kept for the end"
 
 
 def rehearse(
@@ -153,7 +183,7 @@ def search_with_progress(
     settings: SearchSettings,
     space: Space,
     data: SegmentationData,
-    split: Split,
+    splits: tuple[Split, ...],
     folder: RunFolder,
     needs: Needs,
     console: "Console",
@@ -166,7 +196,7 @@ def search_with_progress(
     with Progress(
         console, num_trials=settings.num_trials, max_seconds=settings.max_seconds, searched=searched
     ) as progress:
-        return search(settings, space, data, split, folder, needs, look=progress.update, version=installed_version())
+        return search(settings, space, data, splits, folder, needs, look=progress.update, version=installed_version())
 
 
 def conclude(
@@ -180,7 +210,10 @@ def conclude(
     if settings.resume and not outcome.interrupted:
         console.print(f"{len(outcome.records)} trials are done; for more of them, give a larger --num-trials")
     if outcome.best is not None:
-        console.print(f"best model:  {folder.best} ({outcome.best.trial_id}, val_dice {outcome.best.val_dice:.4f})")
+        of_folds = "" if outcome.best.folds == 1 else f", mean of {outcome.best.folds} folds"
+        console.print(
+            f"best model:  {folder.best} ({outcome.best.trial_id}, val_dice {outcome.best.val_dice:.4f}{of_folds})"
+        )
         show_classes(outcome.best, data.class_names, console)
         console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
     if outcome.interrupted:
@@ -206,7 +239,7 @@ def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Co
         if value < HARDLY_FOUND:
             console.print(
                 f"warning: the best model hardly finds {name} (Dice {value:.4f}), so empty masks of it mean nothing: "
-                "try more --max-epochs, a larger --size, or --space class_weight=0.2:0.8,loss=both",
+                "try more --max-epochs, a larger --size, or --space rare_crops=0.5,loss=both",
                 style="yellow",
             )
 

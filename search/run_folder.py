@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 from data.input_error import InputError
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
+
+SAME = ("fingerprint", "split", "folds")  # of the data, without which the trials of a run would not compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +122,11 @@ def held(run: RunFolder) -> Iterator[RunFolder]:
         os.close(descriptor)
 
 
-def describe_data(data: SegmentationData, split: Split) -> dict[str, Any]:
-    """What a run learns from, as JSON values: classes, sizes, split and fingerprint."""
-    parts = {part: [data.names[index] for index in indices] for part, indices in asdict(split).items()}
+def describe_data(data: SegmentationData, splits: Sequence[Split]) -> dict[str, Any]:
+    """What a run learns from, as JSON values: classes, sizes, fingerprint, and the split or, of several, the folds."""
+    named = [
+        {part: [data.names[index] for index in indices] for part, indices in asdict(split).items()} for split in splits
+    ]
     return {
         "source": data.source,
         "fingerprint": data.fingerprint,
@@ -130,7 +134,7 @@ def describe_data(data: SegmentationData, split: Split) -> dict[str, Any]:
         "class_names": list(data.class_names),
         "preparation": asdict(data.preparation),
         "sizes": {name: list(size) for name, size in zip(data.names, data.sizes, strict=True)},
-        "split": parts,
+        **({"split": named[0]} if len(named) == 1 else {"folds": named}),
     }
 
 
@@ -140,14 +144,14 @@ def check_same_data(run: RunFolder, facts: Mapping[str, Any]) -> None:
         return
     try:
         before = json.loads(run.dataset.read_text(encoding="utf-8"))
-        changed = [name for name in ("fingerprint", "split") if before[name] != facts[name]]
+        changed = [name for name in SAME if name in facts and before[name] != facts[name]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{str(run.dataset)!r} cannot be read ({error!r}): remove it if the pictures are the same as before."
         ) from error
     if changed:
         raise InputError(
-            f"data {facts['source']!r} has another {changed[0]} than when run {run.path.name!r} began; its trials "
+            f"data {facts['source']!r} has not the {changed[0]} with which run {run.path.name!r} began; its trials "
             "would not compare: bring the old pictures back, or start a run with another --name."
         )
 

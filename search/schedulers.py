@@ -51,16 +51,17 @@ class PatientScheduler(FIFOScheduler):
 class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
     """Asynchronous successive halving (Li et al., 2018, arXiv 1810.05934) by epochs: Ray's own, with a memory.
 
-    Rungs stand after `first_rung` epochs and then `REDUCTION` times further on; a trial that comes to one below the
-    best third of those that were there before is stopped. It says why, and its rungs can be filled again from a study.
+    Rungs stand after `first_rung` epochs and then `REDUCTION` times further on, up to `last_epoch`; a trial that comes
+    to one below the best third of those that were there before is stopped. It says why, and its rungs can be filled
+    again from a study.
     """
 
-    def __init__(self, *, max_epochs: int, first_rung: int) -> None:
+    def __init__(self, *, last_epoch: int, first_rung: int) -> None:
         super().__init__(
             time_attr=TIME,
             metric=METRIC,
             mode="max",
-            max_t=max_epochs,
+            max_t=last_epoch,
             grace_period=first_rung,
             reduction_factor=REDUCTION,
         )
@@ -113,25 +114,28 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         return None
 
 
-def make_scheduler(name: str, *, max_epochs: int, study: optuna.Study | None = None) -> PatientScheduler:
-    """The scheduler of this name for trainings of at most so many epochs.
+def make_scheduler(
+    name: str, *, max_epochs: int, folds: int = 1, study: optuna.Study | None = None
+) -> PatientScheduler:
+    """The scheduler of this name for trials of so many folds, each of at most so many epochs.
 
     study: the one that is continued, by whose trials the new ones are judged too. Raises InputError for an unknown
     name.
     """
     if name not in SCHEDULERS:
         raise unknown_name("scheduler", name, SCHEDULERS)
-    return SCHEDULERS[name](max_epochs, study)
+    return SCHEDULERS[name](max_epochs, folds, study)
 
 
-def _make_asha(max_epochs: int, study: optuna.Study | None) -> PatientScheduler:
-    scheduler = HalvingScheduler(max_epochs=max_epochs, first_rung=max(1, round(max_epochs / GRACE_SHARE)))
+def _make_asha(max_epochs: int, folds: int, study: optuna.Study | None) -> PatientScheduler:
+    # The first fold has the rungs that a trial without folds has.
+    scheduler = HalvingScheduler(last_epoch=folds * max_epochs, first_rung=max(1, round(max_epochs / GRACE_SHARE)))
     if study is not None:
         scheduler.refill(study)
     return scheduler
 
 
-def _make_none(_max_epochs: int, _study: optuna.Study | None) -> PatientScheduler:
+def _make_none(_max_epochs: int, _folds: int, _study: optuna.Study | None) -> PatientScheduler:
     return PatientScheduler()
 
 
@@ -139,11 +143,11 @@ def _last_error(text: str) -> str:
     """The words of an exception at the end of Ray's account of a failure, or else the account, on one short line."""
     account = re.split(r"^Failure # .*$", text, flags=re.MULTILINE)[-1].strip()
     account = re.sub(r"^\t\w+: .*\n", "", account, flags=re.MULTILINE)  # Ray's ids of the process
-    words = account.splitlines()[-1] if "Traceback" in account else account
+    words = account.splitlines()[-1] if "\n  File " in account else account
     return textwrap.shorten(words, LONGEST_REASON, placeholder=" ...")
 
 
-SCHEDULERS: dict[str, Callable[[int, optuna.Study | None], PatientScheduler]] = {
+SCHEDULERS: dict[str, Callable[[int, int, optuna.Study | None], PatientScheduler]] = {
     "asha": _make_asha,
     "none": _make_none,
 }

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from data.input_error import InputError, unknown_name
-from data.segmentation_data import Preparation
+from data.segmentation_data import Preparation, Splitting
+from data.split import check_splitting
 
 CHOSEN_ONCE = (
     "data",
-    "size",
-    "color",
-    "mask_threshold",
+    *(declared.name for declared in fields(Preparation)),
+    *(declared.name for declared in fields(Splitting)),
     "max_epochs",
     "space",
     "seed",
@@ -30,14 +30,11 @@ _FORBIDDEN_IN_NAMES = re.compile(r"[^\w.+-]")
 
 # fmt: off
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+class SearchSettings(Splitting, Preparation):
     """What a search is asked to do, each setting with its help. Raises InputError for a value outside its rule."""
 
     data: Annotated[str, "Name of a data set, or a folder of pictures and masks."] = "synthetic"
     data_root: Annotated[Path | None, "Folder in which named data sets lie."] = None
-    size: Annotated[int | None, "Fit pictures into squares of this side, in pixels; else native."] = Preparation.size
-    color: Annotated[Literal["rgb", "grey"], "Read pictures with three channels or one."] = Preparation.color
-    mask_threshold: Annotated[float, "Grey above this share of white is the class."] = Preparation.mask_threshold
     num_trials: Annotated[int, "Trainings to try."] = 12
     max_epochs: Annotated[int, "Epochs of a training that is not stopped early."] = 60
     max_time: Annotated[str | None, "Longest time of the whole search, such as 90s, 15m or 2h."] = None
@@ -66,6 +63,7 @@ class SearchSettings:
             read_seconds(self.max_time)
         if self.name is not None:
             _check_name(self.name)
+        check_splitting(self.splitting)
         if self.resume and self.name is None:
             raise InputError("--resume needs the run to go on with: add its --name.")
 
@@ -77,7 +75,12 @@ class SearchSettings:
     @property
     def preparation(self) -> Preparation:
         """How the pictures are brought into one array."""
-        return Preparation(size=self.size, color=self.color, mask_threshold=self.mask_threshold)
+        return Preparation(**{declared.name: getattr(self, declared.name) for declared in fields(Preparation)})
+
+    @property
+    def splitting(self) -> Splitting:
+        """Which images teach, choose, and are kept for the end."""
+        return Splitting(**{declared.name: getattr(self, declared.name) for declared in fields(Splitting)})
 
     def as_mapping(self) -> dict[str, Any]:
         """The settings of the run as YAML values, without those that concern one start of the command."""

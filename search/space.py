@@ -80,11 +80,12 @@ DEFAULT_DOMAINS: dict[str, Domain] = {
     "width":         Choice((8, 16)),
     "dropout":       Range(0.0, 0.3),
     "loss":          Choice(("dice", "weighted_ce", "both")),
-    "class_weight":  Range(0.0, 0.5),
+    "class_weight":  Choice(("none", "square_root", "median_frequency")),
     "learning_rate": Range(1e-3, 2e-2, log=True),
     "weight_decay":  Range(1e-6, 1e-2, log=True),
     "batch_size":    Choice((4, 8, 16)),
     "crop_size":     Choice((64, 128, 256)),
+    "rare_crops":    Choice((0.0, 0.3)),
     "augmentation":  Range(0.2, 1.0),
 }
 # A parameter that means something only when another has one of these values; it keeps its default otherwise.

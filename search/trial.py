@@ -1,8 +1,8 @@
-"""One trial, in a worker of Ray: trains, reports every epoch, and says in words how it ended."""
+"""One training of a trial, in a worker of Ray: reports every epoch, and says in words how it ended."""
 
 import gc
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import Any
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
-from search.resources import PACKAGES, PROJECT
+from search.resources import PACKAGES, PROJECT, Needs
 
 ERROR_FILE = "error.txt"
 SAMPLE = "sample.png"
 
-Report = Callable[[dict[str, Any]], None]
+Report = dict[str, Any]
+Reports = Generator[Report, None, None]
 Train = Callable[..., Iterator[Any]]
 
 
@@ -23,58 +24,56 @@ Train = Callable[..., Iterator[Any]]
 class SharedWork:
     """What all trials of a search have in common; lies in Ray's object store, and its arrays are read there.
 
-    train: used in place of `model.train.train` where it is not None. folder: has a folder for each trial. threads: CPU
-    threads of one trial. device: "cpu" or "cuda".
+    splits: one, or one for each fold. train: used in place of `model.train.train` where it is not None. folder: has a
+    folder for each trial. needs: what one training takes of a machine.
     """
 
     data: SegmentationData
-    split: Split
+    splits: tuple[Split, ...]
     train: Train | None
     folder: Path
-    threads: int
-    device: str
+    needs: Needs
 
 
-def run_trial(params: Mapping[str, Any], trial_id: str, work: SharedWork, report: Report) -> None:
-    """Trains with these parameters and hands every epoch to `report`, going on from where the trial's folder stands.
+def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Reports:
+    """Trains with these parameters and yields a report after every epoch, going on from where the folder stands.
 
-    Each report has a `status`; the last one also `done`, and a `reason` when the trial ended badly. `report` may
-    leave by SystemExit to stop the trial: what it held is let go then too.
+    Each report has a `status`; the last one also `done`, and a `reason` when the training ended badly. Closed early,
+    it lets go of what it held.
     """
-    check_device(work.device)
-    folder = work.folder / trial_id
+    check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        train_and_report(params, folder, work, report)
-    except Exception as error:  # noqa: BLE001 - whatever a trial dies of becomes its row in the leaderboard
+        yield from _train(params, folder, work, split)
+    except Exception as error:  # noqa: BLE001 - whatever a training dies of becomes its row in the leaderboard
         # On a full disk the reason must reach the row all the same.
         with suppress(OSError):
             (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
-        report({"status": failure_status(error), "reason": failure_reason(error), "done": True})
+        yield {"status": failure_status(error), "reason": failure_reason(error), "done": True}
     finally:
-        release_memory(work.device)
+        release_memory(work.needs.device)
 
 
-def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, report: Report) -> None:
+def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
     """The training itself, with its curves for TensorBoard."""
     import torch
     from tensorboardX import SummaryWriter
 
     from model.train import BEST, train
 
-    torch.set_num_threads(work.threads)
+    torch.set_num_threads(work.needs.threads)
     config = TrainConfig.from_mapping(params)
-    epochs: Any = (work.train or train)(config, work.data, work.split, device=work.device, folder=folder, resume=True)
+    device = work.needs.device
+    epochs: Any = (work.train or train)(config, work.data, split, device=device, folder=folder, resume=True)
+    checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()
     with closing(epochs), closing(SummaryWriter(str(folder))) as curves:
         for epoch in epochs:
             numbers = epoch.flat()
             write_curves(curves, numbers)
             done = numbers["epoch"] >= config.max_epochs
-            checkpoint = f"{folder.parent.name}/{folder.name}/{BEST}"
-            status = "completed" if done else "running"
             if done:
-                keep_sample(folder, work.data, work.split)
-            report(numbers | {"status": status, "checkpoint": checkpoint, "done": done})
+                keep_sample(folder, work.data, split)
+            yield numbers | {"status": "completed" if done else "running", "checkpoint": checkpoint, "done": done}
 
 
 def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:

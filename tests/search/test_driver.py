@@ -11,6 +11,7 @@ import pytest
 
 import search.driver
 from data.input_error import InputError
+from data.split import split_data
 from model.checkpoint import load_model
 from model.config import TrainConfig
 from search.driver import Outcome
@@ -22,7 +23,7 @@ from search.settings import SearchSettings
 from search.space import parse_space
 from search.study import read_study
 from tests.search.trainings import NODE, QUICK, TRACE, endless, traced, troubled
-from tests.toys import colored_squares, split_in_two
+from tests.toys import colored_squares
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -35,7 +36,7 @@ def search_in(folder: Path, training: Any, look: Any = lambda records, spent: No
         settings,
         parse_space(settings.space, pinned={"max_epochs": settings.max_epochs}),
         data,
-        split_in_two(data),
+        split_data(data, settings.splitting),
         RunFolder(path=folder),
         choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, machines()),
         look=look,

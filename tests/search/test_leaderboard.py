@@ -48,7 +48,7 @@ def test_the_columns_in_order():
         *("val_dice", "val_iou", "val_f1_macro", "val_f1_micro", "val_precision_macro", "val_precision_micro"),
         *("val_recall_macro", "val_recall_micro", "val_accuracy", "val_dice_additive"),
         *("val_dice_vessel", "val_dice_disc"),
-        *("threshold", "best_epoch", "epochs", "seconds", "device", "images_per_second", "peak_memory_mb"),
+        *("threshold", "folds", "best_epoch", "epochs", "seconds", "device", "images_per_second", "peak_memory_mb"),
         "parameters",
         *(declared.name for declared in fields(TrainConfig)),
         *("checkpoint", "dataset", "version"),
@@ -156,7 +156,7 @@ def printed(frame: pd.DataFrame, width: int | None = None, **more) -> list[str]:
 
 def test_a_pipe_gets_whole_plain_lines():
     lines = printed(to_frame(RECORDS, []))
-    assert lines[0].split() == list(leaderboard.SHOWN_ORDER)
+    assert lines[0].split() == [name for name in leaderboard.SHOWN_ORDER if name != "folds"]
     assert " ".join(lines[1].split()) == "1 t0004 stopped 0.8000 0.8000 3 2 3 8 0.005 both 8"
     assert lines[6].endswith("=1+1 went wrong")
     assert len(lines) == 1 + len(RECORDS)
@@ -177,6 +177,17 @@ def test_a_terminal_gets_the_columns_that_fit(width):
 
 def test_no_reason_no_column():
     assert "reason" not in printed(to_frame([record("t0000", 0.5)], []))[0]
+
+
+def test_more_folds_stand_above_fewer_and_are_shown():
+    of_folds = [record(f"t001{folds}", 0.6, "stopped", folds=folds) for folds in (2, 5)]
+    frame = to_frame([*RECORDS, *of_folds], [])
+    assert list(frame["trial_id"])[:4] == ["t0015", "t0012", "t0004", "t0001"]
+    assert list(frame["folds"])[:4] == [5, 2, 1, 1]
+    for width in (None, 60):
+        lines = printed(frame, width)
+        assert lines[0].split()[:5] == ["rank", "trial_id", "status", "val_dice", "folds"]
+        assert lines[1].split()[:5] == ["1", "t0015", "stopped", "0.6000", "5"]
 
 
 def test_the_rest_is_counted():

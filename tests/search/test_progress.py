@@ -95,3 +95,9 @@ def test_durations_are_told_in_words(seconds: float, words: str) -> None:
 
 def test_an_ending_without_searched_parameters_is_short() -> None:
     assert ending_line(record(0, "completed", 1, 0.5)) == "t0000 completed: val_dice 0.5000, 1 epoch in 0 s"
+
+
+def test_a_mean_over_more_folds_is_the_best_so_far_and_says_so() -> None:
+    sure, lucky = record(0, "completed", 6, 0.5, folds=2), record(1, "stopped", 1, 0.9)
+    assert ending_line(sure) == "t0000 completed: val_dice 0.5000, mean of 2 folds, 6 epochs in 0 s"
+    assert "best so far t0000: val_dice 0.5000" in shown([sure, lucky])[-1]

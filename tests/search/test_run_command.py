@@ -10,12 +10,13 @@ import pytest
 import yaml
 from rich.console import Console
 
+from data.segmentation_data import Split
 from model.checkpoint import load_model
 from model.config import TrainConfig
 from search.driver import Outcome
 from search.leaderboard import columns, read
 from search.record import TrialRecord
-from search.run import NO_MODEL, conclude, show_classes
+from search.run import NO_MODEL, conclude, describe_splits, show_classes
 from search.run_folder import RunFolder
 from search.settings import SearchSettings
 from tests.search.commands import SMALL, run_here, start
@@ -59,14 +60,16 @@ def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_dry_run_measures_and_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small, largest = "depth=2:3,width=2,batch_size=4,crop_size=16", "depth 3, width 2, batch_size 4, crop_size 16"
-    assert run_here("--storage", str(tmp_path / "runs"), "--dry-run", "--max-time", "2h", "--space", small) == 0
+    assert (
+        run_here("--storage", str(tmp_path / "runs"), "--dry-run", "--folds", "3", "--max-time", "2h", "--space", small)
+        == 0
+    )
     _, *space, first, second, total = capsys.readouterr().out.splitlines()
     assert "depth          2 to 3" in space
     assert first.startswith("smallest training (depth 2, ")
     assert second.startswith(f"largest training ({largest}): ")
     assert " parameters, " in second
-    assert total.startswith("12 trials of ")
-    assert total.endswith("2 at a time: " + total.split(": ")[1])
+    assert total.startswith("12 trials of 60 epochs in each of 3 folds, 2 at a time: ")
     assert "--max-time ends it after 2h" in total
     assert list(tmp_path.iterdir()) == []
 
@@ -82,6 +85,25 @@ def test_the_config_is_printed_with_the_whole_space_and_nothing_is_done(
     assert {"depth=4", "loss=dice|both"} <= set(printed["space"])
     assert any(text.startswith("learning_rate=") for text in printed["space"])
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_every_option_survives_the_way_through_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*("--clahe", "--size", "native", "--field-of-view", "found", "--train-ids", "1-27", "--test-ids", "5")]
+    words += [*("--group-by", "^[a-z]+", "--folds", "3", "--validation-fraction", "0.3", "--print-config")]
+    assert run_here(*words) == 0
+    printed = capsys.readouterr().out
+    assert {"clahe": True, "size": "native", "test_ids": "5", "folds": 3}.items() <= yaml.safe_load(printed).items()
+    (tmp_path / "mine.yaml").write_text(printed)
+    assert run_here("--config", str(tmp_path / "mine.yaml"), "--print-config") == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_splits_are_told_in_one_line() -> None:
+    split = Split(train=tuple(range(16)), validation=(16, 17, 18, 19), test=tuple(range(20, 30)))
+    assert describe_splits([split]) == "16 to train on, 4 to choose by, 10 kept for the end"
+    assert describe_splits([split] * 5) == "5 folds of 16 to train on, 4 to choose by; 10 kept for the end"
+    uneven = replace(split, train=tuple(range(15)), validation=(15, 16, 17, 18, 19))
+    assert describe_splits([split, uneven]).startswith("2 folds of 15 to 16 to train on, 4 to 5 to choose by; 10")
 
 
 def ended(outcome: Outcome, folder: Path, storage: str = "runs") -> tuple[int, list[str]]:

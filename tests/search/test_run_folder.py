@@ -95,15 +95,25 @@ def test_one_search_at_a_time_works_in_a_run(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_only_with_the_data_it_began_with(tmp_path: Path) -> None:
     run, data = RunFolder(path=tmp_path), colored_squares("binary")
-    facts = describe_data(data, split_in_two(data))
+    facts = describe_data(data, [split_in_two(data)])
     check_same_data(run, facts)
     keep_data(run, facts)
     check_same_data(run, facts)
     assert facts["split"]["validation"] == ["picture4", "picture5"]
-    with pytest.raises(InputError, match="data 'toy' has another split than when run"):
-        check_same_data(run, describe_data(data, split_in_two(data, 3)))
-    with pytest.raises(InputError, match="data 'toy' has another fingerprint than when run"):
-        check_same_data(run, describe_data(replace(data, fingerprint="other"), split_in_two(data)))
+    with pytest.raises(InputError, match="data 'toy' has not the split with which run"):
+        check_same_data(run, describe_data(data, [split_in_two(data, 3)]))
+    folds = [split_in_two(data), split_in_two(data, 3)]
+    assert [fold["validation"] for fold in describe_data(data, folds)["folds"]] == [
+        ["picture4", "picture5"],
+        ["picture3", "picture4", "picture5"],
+    ]
+    keep_data(run, describe_data(data, folds))
+    check_same_data(run, describe_data(data, folds))
+    with pytest.raises(InputError, match="data 'toy' has not the folds with which run"):
+        check_same_data(run, describe_data(data, folds[::-1]))
+    keep_data(run, facts)
+    with pytest.raises(InputError, match="data 'toy' has not the fingerprint with which run"):
+        check_same_data(run, describe_data(replace(data, fingerprint="other"), [split_in_two(data)]))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"split": {}}'])

@@ -66,6 +66,11 @@ def test_rungs_follow_from_the_epochs(max_epochs, rungs):
     assert make_scheduler("asha", max_epochs=max_epochs).rungs == rungs
 
 
+def test_the_first_of_several_folds_has_the_rungs_of_a_trial_without_folds():
+    assert make_scheduler("asha", max_epochs=60, folds=5).rungs == [6, 18, 54, 162]
+    assert make_scheduler("asha", max_epochs=1, folds=5).rungs == [1, 3]
+
+
 def test_an_unknown_name():
     with pytest.raises(InputError, match=r"scheduler 'ahsa' is not known; .* Did you mean 'asha'"):
         make_scheduler("ahsa", max_epochs=9)
@@ -130,6 +135,10 @@ def test_none_stops_nobody():
             "The actor died. Exit code 9.",
         ),
         ("Failure # 1 (occurred at 1)\nold\nFailure # 2 (occurred at 2)\nnew\n", "new"),
+        (
+            "Failure # 1 (at 1)\nray::Func.train() (pid=7)\n  File x\n    at y\nRuntimeError: fold 1: it died\n",
+            "RuntimeError: fold 1: it died",
+        ),
         (
             "Failure # 1 (at 1)\nTraceback (most recent call last):\n  File x\nOSError: no space left\n",
             "OSError: no space left",

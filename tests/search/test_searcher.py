@@ -15,9 +15,7 @@ from ray.tune.search import Searcher
 
 from data.input_error import InputError
 from model.config import TrainConfig
-from model.train import BEST
 from search.record import records_from_study
-from search.run_folder import RunFolder
 from search.searcher import StudySearcher
 from search.space import parse_space
 from search.study import STUDY_NAME, make_sampler, open_study, read_study
@@ -74,13 +72,14 @@ def test_a_completed_trial_is_told_with_its_best_value(tmp_path):
     assert (record.val_dice, record.seconds) == (0.7, 6.0)
 
 
-def test_the_checkpoint_is_where_the_training_puts_it(tmp_path):
+def test_the_checkpoint_is_that_of_the_best_epoch(tmp_path):
     searcher = make_searcher(tmp_path)
     searcher.suggest("a")
     assert records_from_study(searcher.study)[0].checkpoint == "", "there is no model before the first epoch"
-    searcher.on_trial_result("a", report(1, 0.2))
+    searcher.on_trial_result("a", report(1, 0.2, checkpoint="trials/t0000/best"))
+    searcher.on_trial_result("a", report(2, 0.1, checkpoint="elsewhere"))
     (record,) = records_from_study(searcher.study)
-    assert tmp_path / record.checkpoint == RunFolder(path=tmp_path).trials / "t0000" / BEST
+    assert record.checkpoint == "trials/t0000/best"
 
 
 def test_the_metrics_kept_are_those_of_the_best_epoch(tmp_path):
@@ -92,6 +91,22 @@ def test_the_metrics_kept_are_those_of_the_best_epoch(tmp_path):
     (record,) = records_from_study(searcher.study)
     assert record.metrics == {"val_dice": 0.7, "val_iou": 0.5, "val_dice_vessel": 0.7}
     assert (record.threshold, record.best_epoch, record.epochs, record.peak_memory_mb) == (0.4, 1, 2, 90.0)
+
+
+def test_the_mean_over_more_folds_counts_be_it_lower_or_not(tmp_path):
+    searcher = make_searcher(tmp_path)
+    searcher.suggest("a")
+    for epoch, value in ((1, 0.5), (2, 0.9), (3, 0.8)):
+        searcher.on_trial_result("a", report(epoch, value, folds=1, threshold=0.5))
+    searcher.on_trial_result("a", report(6, 0.7, folds=2, best_epoch=2, threshold=0.4))
+    searcher.on_trial_complete("a", report(9, 0.75, "completed", folds=3, best_epoch=1, threshold=0.3))
+    trial = only_trial(searcher)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.75)
+    assert trial.intermediate_values == {1: 0.5, 2: 0.9, 3: 0.8, 6: 0.7, 9: 0.75}
+    (record,) = records_from_study(searcher.study)
+    assert (record.folds, record.val_dice, record.best_epoch, record.epochs) == (3, 0.75, 1, 9)
+    again = record.updated(report(6, 0.9, folds=2, best_epoch=2))
+    assert (again.folds, again.val_dice, again.epochs) == (3, 0.75, 9), "a resumed trial repeats what it told"
 
 
 def test_a_stopped_trial_is_pruned_with_the_report_that_stopped_it(tmp_path):
@@ -214,7 +229,7 @@ def test_ray_may_set_how_many_run_at_once(tmp_path):
 
 def test_everything_pinned(tmp_path):
     pins = ["depth=3,width=8,dropout=0,loss=dice,learning_rate=0.01,weight_decay=0,batch_size=4,crop_size=64"]
-    pins.append("augmentation=0.5")
+    pins.append("rare_crops=0,augmentation=0.5")
     searcher = make_searcher(tmp_path, pins, num_trials=8)
     for number in range(8):
         run_trial(searcher, f"r{number}", [0.5])
@@ -334,7 +349,9 @@ def test_no_metric_is_named_to_ray(tmp_path):
 
 def bad_suggestions(folder: Path, seed: int, tell_failures_as_fail: bool) -> int:
     """How many of 40 suggestions fall into the region that fails, beside whose edge the optimum lies."""
-    searcher = make_searcher(folder, ["learning_rate=1e-3:1:log"], num_trials=40, seed=seed, max_concurrent=40)
+    searcher = make_searcher(
+        folder, ["learning_rate=1e-3:1:log,loss=dice,rare_crops=0"], num_trials=40, seed=seed, max_concurrent=40
+    )
     bad = 0
     for number in range(40):
         suggestion = searcher.suggest(f"r{number}")

@@ -82,11 +82,12 @@ def test_the_default_space():
         "width": "8|16",
         "dropout": "0.0:0.3",
         "loss": "dice|weighted_ce|both",
-        "class_weight": "0.0:0.5",
+        "class_weight": "none|square_root|median_frequency",
         "learning_rate": "0.001:0.02:log",
         "weight_decay": "1e-06:0.01:log",
         "batch_size": "4|8|16",
         "crop_size": "64|128|256",
+        "rare_crops": "0.0|0.3",
         "augmentation": "0.2:1.0",
     }
 
@@ -175,11 +176,14 @@ def test_class_weight_is_drawn_only_where_the_loss_has_weights():
 
 
 def test_a_space_with_everything_pinned_draws_nothing():
-    pins = ["depth=3,width=8,dropout=0,loss=both,class_weight=0.2", "learning_rate=0.01,weight_decay=0,batch_size=4"]
-    space = parse_space([*pins, "crop_size=128,augmentation=0.5"])
+    pins = [
+        "depth=3,width=8,dropout=0,loss=both,class_weight=inverse",
+        "learning_rate=0.01,weight_decay=0,batch_size=4",
+    ]
+    space = parse_space([*pins, "crop_size=128,rare_crops=0,augmentation=0.5"])
     trial = optuna.create_study().ask()
     assert TrainConfig(**suggest(space, trial)) == TrainConfig(
-        depth=3, width=8, loss="both", class_weight=0.2, learning_rate=0.01, weight_decay=0.0, batch_size=4
+        depth=3, width=8, loss="both", class_weight="inverse", learning_rate=0.01, weight_decay=0.0, batch_size=4
     )
     assert trial.params == {}
 
@@ -195,4 +199,4 @@ def test_described_a_line_each():
     assert lines[0] == "depth          4"
     assert "learning_rate  0.001 to 0.02 (log)" in lines
     assert "loss           dice or weighted_ce or both" in lines
-    assert "class_weight   0.0 to 0.5, only when loss is weighted_ce or both" in lines
+    assert "class_weight   none or square_root or median_frequency, only when loss is weighted_ce or both" in lines

@@ -9,21 +9,26 @@ import torch
 
 from model.diagnose import TrainingFailure
 from model.train import train
-from search.trial import ERROR_FILE, SAMPLE, SharedWork, failure_reason, failure_status, run_trial
+from search.resources import Needs
+from search.trial import ERROR_FILE, SAMPLE, SharedWork, failure_reason, failure_status, train_and_report
 from tests.toys import colored_squares, split_in_two
 
 PARAMS: dict[str, Any] = {"depth": 2, "width": 2, "crop_size": 16, "epoch_pixels": 0, "max_epochs": 2}
 
 
-def run(folder: Path, training: Any = None, report: Callable[[dict[str, Any]], None] | None = None) -> list[Any]:
-    """The reports of one trial of this training in `folder`/trials."""
+def begin(folder: Path, training: Any = None) -> Any:
+    """One trial of this training in `folder`/trials."""
     data = colored_squares("binary")
+    split = split_in_two(data)
     work = SharedWork(
-        data=data, split=split_in_two(data), train=training, folder=folder / "trials", threads=1, device="cpu"
+        data=data, splits=(split,), train=training, folder=folder / "trials", needs=Needs(cpus=1.0, gpus=0.0)
     )
-    reports: list[dict[str, Any]] = []
-    run_trial(PARAMS, "t0000", work, report or reports.append)
-    return reports
+    return train_and_report(PARAMS, work.folder / "t0000", work, split)
+
+
+def run(folder: Path, training: Any = None) -> list[Any]:
+    """The reports of one trial from its beginning to its end."""
+    return list(begin(folder, training))
 
 
 def test_a_trial_reports_every_epoch_and_its_end(tmp_path: Path) -> None:
@@ -40,11 +45,9 @@ def test_a_trial_reports_every_epoch_and_its_end(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_was_cut_off_goes_on_where_it_stood(tmp_path: Path) -> None:
-    def stop_after_one(report: dict[str, Any]) -> None:
-        raise SystemExit(0)
-
-    with pytest.raises(SystemExit):
-        run(tmp_path, report=stop_after_one)
+    reports = begin(tmp_path)
+    next(reports)
+    reports.close()
     reports = run(tmp_path)
     assert [(report["epoch"], report["status"]) for report in reports] == [(1, "running"), (2, "completed")]
 
@@ -58,11 +61,9 @@ def test_a_trial_that_is_stopped_closes_its_training(tmp_path: Path) -> None:
         finally:
             closed.append(True)
 
-    def stop(report: dict[str, Any]) -> None:
-        raise SystemExit(0)
-
-    with pytest.raises(SystemExit):
-        run(tmp_path, training, stop)
+    reports = begin(tmp_path, training)
+    next(reports)
+    reports.close()
     assert closed == [True]
     assert not (tmp_path / "trials/t0000" / ERROR_FILE).exists()
 

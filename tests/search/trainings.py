@@ -1,16 +1,21 @@
 """Trainings for searches under test: the real one on tiny data, which leave a trace, or end as it is written here."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 
+from model.checkpoint import ModelCard, save_model
 from model.diagnose import TrainingFailure
-from model.train import train
+from model.metrics import Scores
+from model.progress import EpochReport
+from model.train import BEST, train
 
 TRACE = "trace.txt"  # a line for each epoch that was trained, in the trial's folder
 NODE = "node.txt"  # the machine that the trial ran on
@@ -70,3 +75,82 @@ def endless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) ->
         if report.epoch == 3:
             time.sleep(1000)
         yield report
+
+
+# val_dice of two classes, for each epoch of each fold; None where the class is not there.
+CURVES: dict[str, list[tuple[float | None, float | None]]] = {
+    "fold-1": [(0.2, 0.2), (0.6, 0.6), (0.5, 0.5)],
+    "fold-2": [(0.3, None), (0.4, None), (0.5, None)],
+    "fold-3": [(0.9, 0.7), (0.8, 0.6), (0.7, 0.5)],
+}
+
+
+def staged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+    """A fold that learns nothing and reports what is written above, going on from its trace."""
+    card = ModelCard.of(config, data, threshold=0.5)
+    trace = folder / TRACE
+    before = len(trace.read_text().split()) if trace.exists() else 0
+    for epoch, dice in enumerate(CURVES[folder.name], start=1):
+        if epoch < before:
+            continue
+        if epoch > before:
+            save_model(folder / BEST, card.build(), card, {"fold": int(folder.name[-1]), "images": len(split.train)})
+            with trace.open("a") as file:
+                file.write(f"{epoch}\n")
+        yield epoch_report(epoch, dice)
+
+
+def staged_with_trouble(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+    """The same, but a fold of each trial but the first ends in another way."""
+    for report in staged(config, data, split, folder=folder, **more):
+        yield report
+        match folder.parent.name, folder.name, report.epoch:
+            case "t0001", "fold-2", 2 if not (folder / "died").exists():
+                (folder / "died").touch()
+                os._exit(1)
+            case "t0002", "fold-3", 1:
+                raise TrainingFailure("collapsed", "predicted nothing")
+
+
+def staged_but_hopeless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+    """The same, but after the first trial's end the second is worse, and never comes to its second epoch."""
+    if folder.parent.name == "t0001":
+        while not (folder.parents[1] / "t0000" / "best").exists():
+            time.sleep(0.05)
+        yield epoch_report(1, (0.1, 0.1))
+        _stand_still()
+    yield from staged(config, data, split, folder=folder, **more)
+
+
+def staged_but_endless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+    """The same, but the last fold never comes to its second epoch."""
+    for report in staged(config, data, split, folder=folder, **more):
+        yield report
+        if folder.name == "fold-3":
+            _stand_still()
+
+
+def _stand_still() -> None:
+    """Does nothing, until it is cancelled."""
+    while True:
+        time.sleep(0.05)
+
+
+def epoch_report(epoch: int, dice: tuple[float | None, float | None]) -> EpochReport:
+    """The report of an epoch with this Dice of two classes; all other metrics are their mean."""
+    found = [value for value in dice if value is not None]
+    mean = sum(found) / len(found) if found else 0.0
+    names = [declared.name for declared in fields(Scores) if declared.name != "class_dice"]
+    return EpochReport(
+        epoch=epoch,
+        train_loss=1.0,
+        val=Scores(**dict.fromkeys(names, mean), class_dice=tuple(math.nan if one is None else one for one in dice)),
+        class_names=("red", "bright"),
+        threshold=epoch / 10,
+        seconds=float(epoch),
+        images_per_second=9.0,
+        learning_rate=0.1,
+        peak_memory_mb=10.0 * epoch,
+        parameters=7,
+        device="cpu",
+    )

@@ -1,0 +1,178 @@
+"""One trial over several folds: a Ray task for each fold, and a score that is the mean over them."""
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from data.replacing import copy_folder, write_text
+from search.record import BAD_ENDINGS, METRICS, TrialRecord, one_line
+from search.trial import SAMPLE, Report, Reports, SharedWork, train_and_report
+
+if TYPE_CHECKING:
+    import ray
+
+RECORD = "fold.json"  # in a fold's folder: its record, which is a trial's, as of the last epoch
+# What the trial itself takes of a machine while its folds train: next to nothing, which Ray must be told as something.
+COORDINATOR = {"memory": 1.0}
+
+# Starts the training of a fold (from 0); gives Ray's stream of what it yields.
+Start = Callable[[int], Any]
+
+
+def train_over_folds(
+    params: Mapping[str, Any], trial_id: str, work: SharedWork, shared: "ray.ObjectRef[SharedWork]"
+) -> Reports:
+    """Trains with these parameters on one fold after the other and yields what is known of the trial, as it grows.
+
+    The first fold trains alone, and each of its epochs is a report: a hopeless trial is stopped before it has cost
+    more. Then all others train, side by side where there is room, and every fold that is through is a report, in their
+    order: its `epoch` counts the epochs of all folds up to it, its metrics are the mean over the best epochs of these
+    folds. `folds` says how many they are.
+
+    Folds that were through before are not trained again, and others go on from where they stood. When it is closed
+    before its end, so are its folds. A fold that ends badly ends the trial. Raises RuntimeError when a fold's process
+    dies: whoever starts the trial again goes on.
+
+    shared: where Ray keeps `work`.
+    """
+    import ray
+
+    folds, max_epochs, folder = len(work.splits), params["max_epochs"], work.folder / trial_id
+    task = ray.remote(
+        num_returns="streaming",
+        num_cpus=work.needs.cpus,
+        num_gpus=work.needs.gpus,
+        max_retries=0,
+        scheduling_strategy="DEFAULT",  # not inside what the trial itself takes, where there is no room
+    )(train_fold)
+
+    def start(fold: int) -> Any:
+        return task.remote(params, trial_id, fold, shared)
+
+    records = [read_record(folder / fold_name(fold), trial_id, params) for fold in range(folds)]
+
+    def unfinished(some: Iterable[int]) -> list[int]:
+        return [fold for fold in some if records[fold].epochs < max_epochs]
+
+    with closing(_follow(unfinished([0]), start)) as first:
+        for fold, report, records[fold] in first:
+            if report["status"] in BAD_ENDINGS:
+                yield _ending(fold, report)
+                return
+            yield report | {"status": "running", "done": False, "folds": 1}
+    with closing(_follow(unfinished(range(1, folds)), start)) as others:
+        told = 1
+        while told < folds:
+            if unfinished([told]):
+                fold, report, records[fold] = next(others)
+                if report["status"] in BAD_ENDINGS:
+                    yield _ending(fold, report)
+                    return
+                continue
+            told += 1
+            done = told == folds
+            yield mean_report(records[:told]) | {
+                "epoch": told * max_epochs,
+                "folds": told,
+                "seconds": sum(record.seconds for record in records),
+                "status": "completed" if done else "running",
+                "checkpoint": keep_best(records[:told], work.folder.parent, folder),
+                "done": done,
+            }
+
+
+def train_fold(
+    params: Mapping[str, Any], trial_id: str, fold: int, work: SharedWork
+) -> Iterator[tuple[Report, TrialRecord]]:
+    """Trains one fold (from 0), in a worker of Ray, and yields each report with the fold's record after it.
+
+    The record is on disk by then, so that what the fold has shown outlives whoever listens.
+    """
+    folder = work.folder / trial_id / fold_name(fold)
+    record = read_record(folder, trial_id, params)
+    for report in train_and_report(params, folder, work, work.splits[fold]):
+        if report["status"] not in BAD_ENDINGS:
+            record = record.updated(report)
+            write_text(folder / RECORD, json.dumps(asdict(record)))
+        yield report, record
+
+
+def read_record(folder: Path, trial_id: str, params: Mapping[str, Any]) -> TrialRecord:
+    """What is known of the fold in this folder; an empty record where nothing is."""
+    if not (folder / RECORD).is_file():
+        return TrialRecord(trial_id=trial_id, config=params)
+    return TrialRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+def mean_report(records: Sequence[TrialRecord]) -> Report:
+    """What folds have in common: the mean of each metric over those that have it, and what their training took.
+
+    A fold in which no class was there to be found, and none was, measures nothing and is left out. The threshold and
+    `best_epoch` are those of the best fold, whose model is kept.
+    """
+    best, last = _best(records), records[-1]
+    telling = [record.metrics for record in records if set(record.metrics) - set(METRICS)]
+    names = dict.fromkeys(name for metrics in telling for name in metrics)
+    means = {name: fmean(metrics[name] for metrics in telling if name in metrics) for name in names}
+    return {
+        **means,
+        "threshold": best.threshold,
+        "best_epoch": best.best_epoch,
+        "peak_memory_mb": max((record.peak_memory_mb or 0.0 for record in records), default=None),
+        "images_per_second": last.images_per_second,
+        "parameters": last.parameters,
+        "device": last.device,
+    }
+
+
+def keep_best(records: Sequence[TrialRecord], run: Path, folder: Path) -> str:
+    """Copies the model of the best fold, and its sample, into the trial's folder; the model's place below the run's."""
+    source = run / _best(records).checkpoint
+    target = folder / source.name
+    if not _best(records).checkpoint or not source.is_dir():
+        return ""
+    copy_folder(source, target)
+    with suppress(OSError):  # a picture that is not there, or cannot be written, takes nothing from a trial
+        shutil.copyfile(source.parent / SAMPLE, folder / SAMPLE)
+    return target.relative_to(run).as_posix()
+
+
+def fold_name(fold: int) -> str:
+    """The name of a fold's folder in the trial's: fold-1 for the first, which is 0 here."""
+    return f"fold-{fold + 1}"
+
+
+def _best(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The record of the fold with the highest `val_dice`, or the first where none has one."""
+    return max(records, key=lambda record: -1.0 if record.val_dice is None else record.val_dice)
+
+
+def _ending(fold: int, report: Report) -> Report:
+    """The report of a fold that ended badly, as that of its trial."""
+    return report | {"reason": f"fold {fold + 1}: {report['reason']}"}
+
+
+def _follow(folds: Iterable[int], start: Start) -> Generator[tuple[int, Report, TrialRecord], None, None]:
+    """Trains these folds side by side, and yields what they do as it comes; when it is closed, so are they."""
+    import ray
+
+    streams: dict[Any, int] = {start(fold): fold for fold in folds}
+    try:
+        while streams:
+            stream: Any = ray.wait(list(streams), num_returns=1)[0][0]
+            try:
+                report, record = ray.get(next(stream))
+            except StopIteration:
+                del streams[stream]
+            except ray.exceptions.RayError as error:
+                raise RuntimeError(f"fold {streams[stream] + 1}: {one_line(error)}") from None
+            else:
+                yield streams[stream], report, record
+    finally:
+        for stream in streams:
+            ray.cancel(stream)

@@ -1,0 +1,151 @@
+"""A search over folds: the score is the mean, folds are trained once, and hopeless trials cost one fold."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from model.checkpoint import WEIGHTS, load_tensors
+from search.folds import RECORD, mean_report, read_record
+from search.leaderboard import read
+from search.record import TrialRecord, records_from_study
+from search.study import read_study
+from search.trial import SAMPLE
+from tests.search.commands import SMALL, run_here, start
+from tests.search.test_driver import search_in, states
+from tests.search.test_resume import EPOCHS, epochs_drawn
+from tests.search.trainings import (
+    TRACE,
+    epoch_report,
+    staged,
+    staged_but_endless,
+    staged_but_hopeless,
+    staged_with_trouble,
+)
+
+
+def traces(folder: Path) -> dict[str, list[int]]:
+    """The epochs that each fold of each trial trained, in order."""
+    return {
+        f"{path.parents[1].name} {path.parent.name}": [int(line) for line in path.read_text().split()]
+        for path in sorted((folder / "trials").glob(f"*/*/{TRACE}"))
+    }
+
+
+def kept(folder: Path) -> Any:
+    """What stands beside the weights of a model."""
+    return load_tensors(folder / WEIGHTS)[1]["scores"]
+
+
+def wait_until_all_is_free() -> None:
+    """Returns as soon as nothing runs on the cluster any more."""
+    until = time.monotonic() + 20
+    while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < until, "something still runs"
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_score_is_the_mean_over_the_folds_whatever_happens_to_their_processes(tmp_path: Path) -> None:
+    outcome = search_in(tmp_path, staged_with_trouble, num_trials=3, folds=3)
+    well, died, collapsed = sorted(outcome.records, key=lambda record: record.trial_id)
+    assert well.status == "completed"
+    assert well.metrics == pytest.approx(
+        dict.fromkeys(well.metrics, (0.6 + 0.5 + 0.8) / 3)
+        | {"val_dice_red": (0.6 + 0.5 + 0.9) / 3, "val_dice_bright": (0.6 + 0.7) / 2}
+    )
+    assert (well.folds, well.epochs, well.seconds, well.peak_memory_mb) == (3, 9, 9.0, 30.0)
+    assert (well.best_epoch, well.threshold, well.parameters) == (1, 0.1, 7)
+    # The model is the third fold's, which had the highest val_dice; the six images were split four to two.
+    assert well.checkpoint == "trials/t0000/best"
+    assert kept(tmp_path / well.checkpoint) == kept(tmp_path / "best") == {"fold": 3, "images": 4}
+    sample = tmp_path / "trials/t0000" / SAMPLE
+    assert sample.read_bytes() == (sample.parent / "fold-3" / SAMPLE).read_bytes()
+
+    assert replace(died, trial_id="t0000", config=well.config, checkpoint=well.checkpoint) == well
+    assert (collapsed.status, collapsed.reason) == ("collapsed", "fold 3: predicted nothing")
+    assert collapsed.folds < 3
+    assert states(tmp_path) == ["COMPLETE", "COMPLETE", "PRUNED"]
+    whole = [f"{trial_id} fold-{fold}" for trial_id in ("t0000", "t0001") for fold in (1, 2, 3)]
+    trained = traces(tmp_path)
+    assert {fold: trained[fold] for fold in whole} == {fold: [1, 2, 3] for fold in whole}, "no epoch is trained twice"
+    table = read(tmp_path / "leaderboard.csv")
+    assert table.trial_id.to_list() == ["t0000", "t0001", "t0002"]
+    assert table.folds.to_list()[:2] == [3, 3]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_hopeless_trial_is_stopped_in_its_first_fold(tmp_path: Path) -> None:
+    first, second = search_in(tmp_path, staged_but_hopeless, num_trials=2, folds=3, scheduler="asha").records
+    assert (first.status, first.folds) == ("completed", 3)
+    assert (second.status, second.folds, second.epochs) == ("stopped", 1, 1)
+    assert re.fullmatch(r"val_dice 0.1000 at epoch 1 is below the best third \(0.2000\)", second.reason)
+    assert second.checkpoint == "trials/t0001/fold-1/best"
+    assert sorted(path.name for path in (tmp_path / "trials/t0001").iterdir()) == ["fold-1"]
+    wait_until_all_is_free()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_are_through(tmp_path: Path) -> None:
+    interrupts: list[int] = []
+
+    def interrupt_after_two_folds(records: Sequence[TrialRecord], spent: float) -> None:
+        begun = (tmp_path / "trials/t0000/fold-3" / RECORD).exists()
+        if not interrupts and begun and [record.folds for record in records] == [2]:
+            interrupts.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcome = search_in(tmp_path, staged_but_endless, interrupt_after_two_folds, num_trials=1, folds=3)
+    assert outcome.interrupted
+    (before,) = outcome.records
+    assert (before.status, before.folds, before.epochs, before.val_dice) == ("running", 2, 6, pytest.approx(0.55))
+    assert kept(tmp_path / before.checkpoint)["fold"] == 1
+    wait_until_all_is_free()
+
+    (after,) = search_in(tmp_path, staged, num_trials=1, folds=3).records
+    assert (after.status, after.folds, after.epochs) == ("completed", 3, 9)
+    assert traces(tmp_path) == {f"t0000 fold-{fold}": [1, 2, 3] for fold in (1, 2, 3)}
+    assert kept(tmp_path / after.checkpoint)["fold"] == 3
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_after_kill_9_no_finished_fold_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, where = tmp_path / "mine", ("--storage", str(tmp_path), "--name", "mine")
+    first, second = (folder / "trials/t0000" / f"fold-{fold}" for fold in (1, 2))
+    driver = start(*where, "--num-trials", "1", "--max-epochs", str(EPOCHS), "--folds", "2", *SMALL)
+    try:
+        while driver.poll() is None and read_record(second, "t0000", {}).epochs < 2:
+            time.sleep(0.05)
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert 2 <= read_record(second, "t0000", {}).epochs < EPOCHS, "the search was over too soon"
+    trained_before = read_record(first, "t0000", {})
+
+    assert run_here("--resume", *where) == 0
+    out = capsys.readouterr().out
+    assert "; 2 folds of 9 to 10 to train on, 9 to 10 to choose by; 5 kept for the end; " in out.splitlines()[0]
+    (record,) = records_from_study(read_study(folder / "study.log"))
+    assert (record.status, record.folds, record.epochs) == ("completed", 2, 2 * EPOCHS)
+    assert f"val_dice {record.val_dice:.4f}, mean of 2 folds" in out
+    assert read_record(first, "t0000", {}) == trained_before
+    assert epochs_drawn(first) == [list(range(1, EPOCHS + 1))]
+    assert len(epochs_drawn(second)) == 2
+    both = [read_record(fold, "t0000", {}).val_dice for fold in (first, second)]
+    assert record.val_dice == pytest.approx(sum(both) / 2)
+
+
+def test_a_fold_without_any_class_measures_nothing() -> None:
+    empty = TrialRecord(trial_id="t0000", config={}).updated(epoch_report(1, (None, None)).flat())
+    one, other = (empty.updated(epoch_report(2, dice).flat()) for dice in ((0.4, None), (0.6, 0.8)))
+    means = mean_report([one, empty, other])
+    assert means["val_dice"] == pytest.approx(0.55)
+    assert (means["val_dice_red"], means["val_dice_bright"]) == (pytest.approx(0.5), pytest.approx(0.8))
+    assert means["best_epoch"] == 2
