@@ -4,8 +4,8 @@ For each data set, `python -m search.run` with 12 trials and 15 minutes at most,
 winner on the test images, read once. The truth is compared with the mask files that were written, so that everything a
 person would do is inside. Expects the data sets in `../shared/datasets`, or where DATASETS says.
 
-  stare   the article's split: train 8, validate im0082 and im0139, test 10; whole images, no field of view
-  wbc     multi-class folder: images 001-240 to train and validate (seeded split), 241-300 to test
+  stare   the article's split: train 8, validate im0082 and im0139, test 10; native size, no field of view
+  wbc     images 001-240 to train and validate (seeded split), 241-300 to test
 """
 
 import json
@@ -17,52 +17,44 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from outcome import conclude, describe_machine, parse_arguments, print_table
 
-from data.pictures import list_pictures, picture_stem
-from data.readers import load
+from data.pictures import list_pictures
+from data.readers import find, load
+from data.segmentation_data import Preparation
 from model.metrics import PixelCounts, Scores, count_pixels, scores
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = Path(os.environ.get("DATASETS", ROOT.parent / "shared" / "datasets"))
 GOALS = {"stare": 0.83, "wbc": 0.85}
-FIRST_TEST_CELL = "241"
+NATIVE = Preparation(size="native")
 
 
-def lay_out(name: str, folder: Path) -> tuple[list[str], Path]:
-    """The data options of the search, and a folder with the test images alone."""
-    tests = folder / "test-images"
-    if name == "stare":
-        stare = load("stare", root=DATASETS)
-        chosen = {one for one, part in zip(stare.names, stare.parts, strict=True) if part == "test"}
-        _copy(
-            [path for path in list_pictures(DATASETS / "stare" / "stare-images") if picture_stem(path) in chosen], tests
-        )
-        return ["--data", "stare", "--data-root", str(DATASETS)], tests
-    for kind in ("images", "masks"):
-        pictures = list_pictures(DATASETS / "wbc" / kind)
-        _copy([path for path in pictures if path.stem < FIRST_TEST_CELL], folder / "wbc" / kind)
-        _copy([path for path in pictures if path.stem >= FIRST_TEST_CELL], folder / "wbc-test" / kind)
-    return ["--data", str(folder / "wbc")], folder / "wbc-test" / "images"
+def test_pictures(name: str) -> list[Path]:
+    """The files of the set's test images."""
+    samples = find(name, root=DATASETS).samples
+    return [sample.image for sample in samples if sample.part == "test" and sample.image is not None]
 
 
-def score_written_masks(name: str, folder: Path, tests: Path, masks: Path) -> Scores:
+def score_written_masks(name: str, folder: Path, masks: Path) -> Scores:
     """Metrics of mask files against the truth, pixels pooled over all test images."""
-    truth = load("stare", root=DATASETS) if name == "stare" else load(str(tests.parent))
+    truth = load(name, root=DATASETS, preparation=NATIVE)
     written = folder / "written"
-    _copy(list_pictures(tests), written / "images")
+    _copy(test_pictures(name), written / "images")
     _copy(list_pictures(masks), written / "masks")
-    found = load(str(written))
+    found = load(str(written), preparation=NATIVE)
     total: PixelCounts | None = None
     for index, picture in enumerate(found.names):
         which = truth.names.index(picture)
-        planes = torch.from_numpy(found.masks[index : index + 1].astype(bool))
-        counts = count_pixels(
-            planes,
-            torch.from_numpy(truth.masks[which : which + 1]),
-            torch.from_numpy(truth.valid[None, which : which + 1]),
+        height, width = found.sizes[index]
+        inside = np.s_[..., :height, :width]  # each set is padded to its own largest picture
+        planes, masks_of, valid = (
+            torch.from_numpy(part[inside].copy())[None]
+            for part in (found.masks[index], truth.masks[which], truth.valid[which])
         )
+        counts = count_pixels(planes.bool(), masks_of, valid[:, None])
         total = counts if total is None else total + counts
     assert total is not None
     return scores(total)
@@ -72,8 +64,10 @@ def run(name: str, folder: Path) -> dict[str, float | int | str]:
     """Searches, predicts and scores one data set."""
     from search.leaderboard import read
 
-    options, tests = lay_out(name, folder)
-    command = [sys.executable, "-m", "search.run", *options, "--num-trials", "12", "--max-time", "15m"]
+    tests = folder / "test-images"
+    _copy(test_pictures(name), tests)
+    command = [sys.executable, "-m", "search.run", "--data", name, "--data-root", str(DATASETS), "--size", "native"]
+    command += ["--num-trials", "12", "--max-time", "15m"]
     command += ["--name", name, "--storage", str(folder / "runs")]
     started = time.perf_counter()
     subprocess.run(command, check=True, cwd=ROOT)
@@ -83,7 +77,7 @@ def run(name: str, folder: Path) -> dict[str, float | int | str]:
     predict = [sys.executable, "-m", "model.predict", str(best), str(tests), "--output", str(output)]
     subprocess.run(predict, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     table = read(folder / "runs" / name / "leaderboard.csv")
-    result = score_written_masks(name, folder, tests, output / "masks")
+    result = score_written_masks(name, folder, output / "masks")
     return {
         "data": name,
         "trials": len(table),

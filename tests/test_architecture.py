@@ -18,7 +18,7 @@ LEARNING = PIXELS | {"safetensors", "yaml"}
 AT_THE_TOP = {"data": PIXELS | {"data"}, "model": LEARNING | {"data", "model"}}
 # What only a command needs: imported by the function that is the command, so that a bare machine can import the rest.
 INSIDE_FUNCTIONS = {
-    "data": AT_THE_TOP["data"] | {"cyclopts", "rich", "yaml"},
+    "data": AT_THE_TOP["data"] | {"cyclopts", "cv2", "rich", "yaml"},
     "model": AT_THE_TOP["model"] | {"cyclopts", "rich"},
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}

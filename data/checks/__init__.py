@@ -1,0 +1,1 @@
+"""What the data doctor looks for: each file holds the checks of one kind."""

@@ -1,0 +1,162 @@
+"""Checks of the split: whether each part holds what it needs, and whether the parts are alike."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from data.checks.case import Case, Check, Observation, count_of, places, some
+from data.segmentation_data import Part
+
+# Images by which no choice is sure.
+FEW = 3
+
+# How different a class's share must be, times and in standard errors, before parts are called unlike.
+_UNEVEN, _NO_CHANCE = 2.0, 3.0
+# Fewer images say nothing about a share.
+_FEWEST = 4
+# Of pictures whose names look like one patient's or slide's: years and breeds have more.
+_LARGEST_GROUP = 50
+
+
+def _empty_part(part: Part, case: Case) -> Iterator[Observation]:
+    """A part in which no class has a pixel."""
+    for label, pictures in case.in_part(part):
+        if pictures and not case.data.statistics.class_pixels[list(pictures)].any():
+            yield Observation(
+                what=f"None of the {len(pictures)} pictures of {label} holds a pixel of any class.", pictures=pictures
+            )
+
+
+def _missing_class(part: Part, case: Case) -> Iterator[Observation]:
+    """Classes that a part lacks though others are there."""
+    held = case.data.statistics.class_pixels > 0
+    lacking: dict[int, list[str]] = {}
+    for label, pictures in case.in_part(part):
+        here = held[list(pictures)].any(axis=0)
+        if here.any():
+            for index in np.flatnonzero(~here):
+                lacking.setdefault(int(index), []).append(label)
+    for lacked, labels in lacking.items():
+        holders = places(held[:, lacked])
+        yield Observation(
+            what=f"Class {case.data.class_names[lacked]!r} has no pixel in {some(labels)}; {len(holders)} of all "
+            f"{count_of(len(held), 'picture')} hold it ({case.names(holders)}).",
+            pictures=holders,
+        )
+
+
+def _few_to_choose_by(case: Case) -> Iterator[Observation]:
+    sizes = [len(split.validation) for split in case.splits]
+    if min(sizes) < FEW:
+        fewest = case.splits[sizes.index(min(sizes))].validation
+        yield Observation(
+            what=f"There {'is' if min(sizes) == 1 else 'are'} only {count_of(min(sizes), 'picture')} to choose by "
+            f"({case.names(fewest)}).",
+            pictures=fewest,
+            remedy="Add pictures, or use fewer --folds." if len(sizes) > 1 else None,
+        )
+
+
+def _uneven_parts(case: Case) -> Iterator[Observation]:
+    split = case.splits[0]
+    if len(case.splits) > 1 or min(len(split.train), len(split.validation)) < _FEWEST:
+        return
+    train, validation = case.shares[list(split.train)], case.shares[list(split.validation)]
+    error = np.sqrt(train.var(axis=0, ddof=1) / len(train) + validation.var(axis=0, ddof=1) / len(validation))
+    for index, name in enumerate(case.data.class_names):
+        here, there = train[:, index].mean(), validation[:, index].mean()
+        if min(here, there) == 0:  # another check's finding
+            continue
+        if max(here, there) > _UNEVEN * min(here, there) and abs(here - there) > _NO_CHANCE * error[index]:
+            yield Observation(
+                what=f"Class {name!r} covers {here:.2%} of a picture of train but {there:.2%} of one of validation."
+            )
+
+
+def _groups_in_names(case: Case) -> Iterator[Observation]:
+    if any(group is not None for group in case.data.groups):
+        return
+    stems = [_stem(name) for name in case.data.names]
+    counts = Counter(stem for stem in stems if stem)
+    shared = {stem for stem, count in counts.items() if count >= 2}
+    of_groups = sum(counts[stem] for stem in shared)
+    if len(shared) < 2 or of_groups < 0.8 * len(stems) or of_groups > _LARGEST_GROUP * len(shared):
+        return
+    members = {stem: [place for place, own in enumerate(stems) if own == stem] for stem in sorted(shared)}
+    torn = [stem for stem, own in members.items() if any(case.parted(own[0], other) for other in own[1:])]
+    if torn:
+        first = members[torn[0]]
+        yield Observation(
+            what=f"Names look as if there were several pictures each of {len(shared)} patients or slides, and "
+            f"{len(torn)} of these stand in several parts, such as {torn[0]!r} ({case.names(first)}).",
+            pictures=tuple(first),
+        )
+
+
+def _stem(name: str) -> str:
+    """What is left of a name without its last number, or its last letter for a side: "p07" of "p07_2" and "p07_L"."""
+    shorter = re.sub(r"(?:\d+|(?<![^\W\d_])(?:[LR]|left|right))$", "", name, flags=re.IGNORECASE)
+    return shorter.rstrip("-_. ") if shorter != name else ""
+
+
+CHECKS: dict[str, Check] = {
+    "nothing_to_learn": Check(
+        level="error",
+        sure="certain",
+        why="A network that sees nothing but background learns to find nothing.",
+        remedy="Put pictures with masks into train, or choose them with --train-ids.",
+        look=partial(_empty_part, "train"),
+    ),
+    "nothing_to_choose_by": Check(
+        level="error",
+        sure="certain",
+        why="Without a pixel to find, every model gets the same score and the best cannot be told.",
+        remedy="Choose pictures that hold the classes with --validation-ids, or raise --validation-fraction.",
+        look=partial(_empty_part, "validation"),
+    ),
+    "class_not_in_train": Check(
+        level="warning",
+        sure="certain",
+        why="What is never seen is never learnt: its Dice will be 0 wherever it is judged.",
+        remedy="Add pictures of it to train, choose them with --train-ids, or leave the class out.",
+        look=partial(_missing_class, "train"),
+    ),
+    "class_not_in_validation": Check(
+        level="warning",
+        sure="certain",
+        why="The search chooses without a look at this class: the best model may not find it.",
+        remedy="Choose pictures that hold it with --validation-ids, or let every picture choose once with --folds 5.",
+        look=partial(_missing_class, "validation"),
+    ),
+    "class_not_in_test": Check(
+        level="warning",
+        sure="certain",
+        why="How well this class is found will not be known at the end.",
+        remedy="Choose pictures that hold it with --test-ids.",
+        look=partial(_missing_class, "test"),
+    ),
+    "few_to_choose_by": Check(
+        level="warning",
+        sure="certain",
+        why="One odd picture decides which model wins, and val_dice is rough.",
+        remedy="Add pictures, raise --validation-fraction, or let every picture choose once with --folds 5.",
+        look=_few_to_choose_by,
+    ),
+    "uneven_parts": Check(
+        level="warning",
+        sure="likely",
+        why="What is learnt is not what is chosen by: val_dice may favour models that find too much or too little.",
+        remedy="See whether the parts come from different sources; draw them anew with --split-seed, or use --folds 5.",
+        look=_uneven_parts,
+    ),
+    "groups_in_names": Check(
+        level="note",
+        sure="possible",
+        why="Pictures of one patient or slide are alike: with one in train and one in validation, scores are too good.",
+        remedy="Keep them together with --group-by and an expression for the patient in a name, such as '^[^_]+'.",
+        look=_groups_in_names,
+    ),
+}
