@@ -33,11 +33,9 @@ def fit_image(image: UInt8, preparation: Preparation) -> UInt8:
 def fit_mask(mask: UInt8, size: int | Literal["native"]) -> UInt8:
     """A mask (H, W) of 0 and 1 at the size of its fitted picture, (h, w): of every square its middle pixel.
 
-    Unlike a vote of all pixels, this keeps each class's share of the picture, and classes that exclude each other do so
-    still. STARE's vessels at 256 pixels, against the nearest pixel: area above one half keeps 0.93 of the share (sd
-    0.03, nearest 1.00, sd 0.01) and finds 0.78 of the skeleton (nearest 0.84); enlarged again, their Dice with the
-    mask is 0.851 (nearest 0.853). IDRiD's microaneurysms: 0.75 of the share (nearest 1.00), Dice 0.62 (nearest 0.68).
-    A lower threshold finds more, but makes vessels a tenth too wide and lets classes overlap.
+    This keeps each class's share of the picture, and classes that exclude each other do so still. A majority of the
+    pixels would lose what is thin or small; a lower threshold makes strokes too wide, and lets classes overlap
+    (benchmarks/shrinking.py).
     """
     height, width = fitted_size(mask.shape[0], mask.shape[1], size)
     if mask.shape == (height, width):

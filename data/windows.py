@@ -171,7 +171,7 @@ def pack(planes: UInt8, valid: UInt8, out: UInt8) -> None:
     every = [*planes, valid]
     for index, channel in enumerate(out):
         *others, channel[:] = every[index * LABEL_BITS : (index + 1) * LABEL_BITS]
-        # By doubling and setting the lowest bit: numpy shifts several times slower than it adds.
+        # By doubling and setting the lowest bit: numpy adds faster than it shifts.
         for plane in reversed(others):
             np.add(channel, channel, out=channel)
             np.bitwise_or(channel, plane, out=channel)
