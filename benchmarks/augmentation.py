@@ -2,7 +2,8 @@
 
 Each changes 16 pictures of 256 x 256 with their masks, from uint8 in memory to float tensors for a network: flips,
 rotation, shift, zoom, shear, elastic distortion, brightness, contrast, gamma and noise, all but the flips applied to
-every picture. They take turns in one process, so that a busy machine slows all alike.
+every picture. They take turns in one process. Run it alone: torch's threads wait for each other after every operation,
+and where anything else keeps a core busy, all that is torch's becomes many times slower, and the rest does not.
 
   ours          `data.sampling.draw_batch`, as a training calls it
   torchvision   v2 on uint8 tv_tensors, picture by picture; gamma, which v2 has as a function only, drawn by hand

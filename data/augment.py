@@ -1,7 +1,7 @@
 """Changes of pictures in batches on the device, image and mask moved together, each sample in its own way."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from data.augmentation import Augmentation
 
 Numbers = npt.NDArray[np.float64]
+ColourStep = Callable[[Tensor, Tensor], Tensor]
 
 KNOTS = 7  # a side, for elastic distortion: four pieces of a cubic spline lie between them
 NOISE_BANK = 2**21  # random numbers that all noise is read from
@@ -61,11 +62,6 @@ class Changes:
         bent = np.abs(self.knots).max(axis=(2, 3))
         across, down = np.ceil(((np.abs(self.matrices) * half).sum(axis=2) + bent).max(axis=0)) + 2
         return 2 * int(down), 2 * int(across)
-
-    def of(self, some: slice) -> "Changes":
-        """The changes of some of the samples."""
-        arrays = {one.name: getattr(self, one.name)[some] for one in fields(self) if one.name != "shape"}
-        return Changes(shape=self.shape, **arrays)
 
 
 def draw_changes(
@@ -121,23 +117,26 @@ def apply_changes(
     samples = torch.empty((batch, channels, *changes.shape), device=images.device, memory_format=torch.channels_last)
     moved_labels = torch.empty((batch, labels.shape[1], *changes.shape), dtype=torch.uint8, device=labels.device)
     coefficients = _coefficients(images, changes, centres)
+    colour_steps = _colour_steps(changes, images.device)
     together = _samples_together(images)
     for first in range(0, batch, together):
         some = slice(first, first + together)
-        chosen = changes.of(some)
         # Pixels are read fastest, out of order, where each channel lies by itself.
-        few, few_labels = images[some].contiguous().float(), labels[some]
+        few = images[some].to(torch.float32, memory_format=torch.contiguous_format)
+        few_labels = labels[some]
         if moves:
             grid = _grid(coefficients[some], changes.shape)
             # What lies outside is mirrored by hand: grid_sample takes longer to do so.
-            mirrored = grid.clamp(-1, 1).mul_(2).sub_(grid)
+            mirrored = torch.lerp(grid, grid.clamp(-1, 1), 2.0)
             few = F.grid_sample(few, mirrored, mode="bilinear", padding_mode="border", align_corners=False)
             # A whole number survives nearest neighbour.
             few_labels = F.grid_sample(
                 few_labels.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
             )
-        _change_colours(few, chosen)
-        _add_noise(few, chosen)
+        for step, numbers in colour_steps:
+            step(few, numbers[some])
+        if changes.noise.any():
+            _add_noise(few, changes.noise[some].tolist(), changes.noise_starts[some].tolist())
         samples[some] = few
         moved_labels[some] = few_labels
     return samples, moved_labels
@@ -202,28 +201,31 @@ def _curves(side: int, device: torch.device) -> Tensor:
     return _to_device(np.column_stack([np.ones(side), 2 * middles - 1, splines]), device)
 
 
-def _change_colours(samples: Tensor, changes: Changes) -> None:
-    """Changes gamma, gain and offset in place."""
+def _colour_steps(changes: Changes, device: torch.device) -> list[tuple[ColourStep, Tensor]]:
+    """What is done in place to samples (B, C, h, w), one after the other, and its numbers, (B, C or 1, 1, 1)."""
+    steps: list[tuple[ColourStep, Numbers]] = []
     gain = changes.gain
     if (changes.gamma != 1).any():
-        # 255 (x / 255)^gamma = x^gamma 255^(1 - gamma). Two logarithms cost half of a power; that of 0 ends as 0.
-        samples.log2_().mul_(_of_samples(changes.gamma, samples)).exp2_()
+        # 255 (x / 255)^gamma = x^gamma 255^(1 - gamma)
+        steps.append((_raise, changes.gamma))
         gain = gain * 255 ** (1 - changes.gamma)
     if (gain != 1).any():
-        samples.mul_(_of_samples(gain, samples))
+        steps.append((Tensor.mul_, gain))
     if changes.offset.any():
-        samples.add_(_of_samples(changes.offset, samples))
+        steps.append((Tensor.add_, changes.offset))
+    return [(step, _to_device(numbers, device)[:, :, None, None]) for step, numbers in steps]
 
 
-def _add_noise(samples: Tensor, changes: Changes) -> None:
-    """Adds normal noise in place, read from the bank: it costs no more than adding."""
-    if not changes.noise.any():
-        return
+def _raise(samples: Tensor, exponents: Tensor) -> Tensor:
+    """Raises to a power in place. Two logarithms cost half of `pow_`; that of 0 ends as 0."""
+    return samples.log2_().mul_(exponents).exp2_()
+
+
+def _add_noise(samples: Tensor, deviations: list[float], starts: list[list[int]]) -> None:
+    """Adds normal noise in place, read from the bank from these starts on: it costs no more than adding."""
     bank = _noise_bank(samples.device)
-    for sample, deviation, starts in zip(
-        samples.flatten(1), changes.noise.tolist(), changes.noise_starts.tolist(), strict=True
-    ):
-        for piece, start in zip(sample.split(NOISE_PIECE), starts, strict=True):
+    for sample, deviation, sample_starts in zip(samples.view(len(samples), -1), deviations, starts, strict=True):
+        for piece, start in zip(sample.split(NOISE_PIECE), sample_starts, strict=True):
             piece.add_(bank[start : start + len(piece)], alpha=deviation)
 
 
@@ -231,11 +233,6 @@ def _add_noise(samples: Tensor, changes: Changes) -> None:
 def _noise_bank(device: torch.device) -> Tensor:
     """Normal numbers, the same on every machine."""
     return torch.randn(NOISE_BANK, generator=torch.Generator().manual_seed(0)).to(device)
-
-
-def _of_samples(numbers: Numbers, samples: Tensor) -> Tensor:
-    """Numbers (B, C) or (B, 1), so that they spread over the pixels of the samples."""
-    return _to_device(numbers, samples.device)[:, :, None, None]
 
 
 def _to_device(numbers: Numbers, device: torch.device) -> Tensor:

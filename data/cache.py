@@ -8,8 +8,9 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ _STATISTICS = "statistics.npz"
 _LOCK, _DRAFT, _OLD = ".lock", ".draft", ".old"
 # Of each array so many blocks of so many bytes, evenly spaced, are looked at when it is opened.
 _BLOCKS, _BLOCK = 16, 4096
+# An entry that nobody has read for so many seconds goes when another is made: 30 days.
+_UNUSED = 30 * 24 * 3600
 
 
 class NotKeptError(Exception):
@@ -55,7 +58,7 @@ def read_entry(entry: Path) -> Kept | None:
 
     Details and statistics are checked to the last bit. Of the arrays, which may be far larger than memory, the length
     and shape are, and a few blocks spread over each: a file that is cut short, left over, swapped or half-written is
-    noticed; a single byte that changed on the disk may not be.
+    noticed; a single byte that changed on the disk may not be. Its time of change then says when it was last read.
     """
     try:
         record = json.loads((entry / _DETAILS).read_text(encoding="utf-8"))
@@ -69,9 +72,12 @@ def read_entry(entry: Path) -> Kept | None:
                 return None
             arrays[name] = open_array(entry / f"{name}.npy")
         with np.load(io.BytesIO(counted), allow_pickle=False) as statistics:
-            return Kept(arrays=arrays, statistics=Statistics(**statistics), details=facts["details"])
+            kept = Kept(arrays=arrays, statistics=Statistics(**statistics), details=facts["details"])
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
+    with suppress(OSError):  # somebody else's folder may be read-only, and then nothing is removed there either
+        os.utime(entry)
+    return kept
 
 
 @contextmanager
@@ -149,6 +155,7 @@ def new_entry(entry: Path, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Dr
             stack.callback(shutil.rmtree, leftover, ignore_errors=True)
         with _writing():
             _remove_dead_drafts(entry.parent)
+            _remove_unused(entry.parent)
             _require_room(entry.parent, sum(math.prod(shape) for shape in shapes.values()))
             folder.mkdir()
             files = {}
@@ -202,6 +209,14 @@ def _remove_dead_drafts(cache: Path) -> None:
             shutil.rmtree(path.with_suffix(suffix), ignore_errors=True)
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _remove_unused(cache: Path) -> None:
+    """Removes entries that nobody has read for long: of pictures that changed, or of preparations nobody uses."""
+    for details in cache.glob(f"*/{_DETAILS}"):
+        entry = details.parent
+        if not entry.suffix and entry.stat().st_mtime < time.time() - _UNUSED:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _require_room(folder: Path, size: int) -> None:

@@ -145,9 +145,12 @@ def size_in_file(sample: Sample) -> tuple[int, int]:
     return picture_size(sample.image)
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The results in the order of the items; the first item that fails, in that order, raises its error."""
-    with ThreadPoolExecutor(_THREADS) as threads:
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], most: int = _THREADS) -> list[Result]:
+    """The results in the order of the items; the first item that fails, in that order, raises its error.
+
+    most: how many may be worked on at a time, where each takes much memory.
+    """
+    with ThreadPoolExecutor(min(most, _THREADS)) as threads:
         return list(threads.map(function, items))
 
 

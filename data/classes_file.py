@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.input_error import InputError
+from data.text_file import read_lines
 
 CLASSES_FILE = "classes.txt"
 # The names that are no class: counted but of none, and not counted at all.
 BACKGROUND, IGNORE = "background", "ignore"
+# What people write for these, in small letters; capitals mean the same.
+_MEANINGS = {BACKGROUND: BACKGROUND, **dict.fromkeys((IGNORE, "void", "unlabeled", "unlabelled"), IGNORE)}
 
 _HEX = re.compile(r"#([0-9a-fA-F]{6})\s+(\S.*)")
 _CHANNELS = re.compile(r"(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s+(\S.*)")
@@ -43,14 +46,14 @@ def read_classes_file(path: Path) -> DeclaredClasses | None:
     """What the file declares, or None when there is no file.
 
     Lines are `128 nucleus`, `#ff0000 vessel` or `255,0,0 vessel`; what follows ` #` is a note. The names `background`
-    and `ignore` may stand on several lines. Raises InputError for any other line, for a value or a name that stands
-    twice, and for values beside colours.
+    and `ignore` (also `void`, `unlabeled`, `unlabelled`) may stand on several lines, in small or capital letters.
+    Raises InputError for any other line, for a value or a name that stands twice, and for values beside colours.
     """
     if not path.exists():
         return None
     named: dict[int, str] = {}
     kinds = set()
-    for number, line in enumerate(_lines_of(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         declared = _read_line(line)
         if declared is None:
             if not line.strip() or line.lstrip().startswith("#"):
@@ -59,7 +62,8 @@ def read_classes_file(path: Path) -> DeclaredClasses | None:
                 f"line {number} of {str(path)!r} is {line!r}: write a mask value and a name, `128 nucleus`, or a "
                 "colour and a name, `#ff0000 nucleus`."
             )
-        in_color, value, name = declared
+        in_color, value, written = declared
+        name = _MEANINGS.get(written.casefold(), written)
         if value in named or (name in named.values() and name not in (BACKGROUND, IGNORE)):
             raise InputError(f"line {number} of {str(path)!r} repeats {line!r}: give each value one name of its own.")
         named[value] = name
@@ -76,13 +80,6 @@ def read_classes_file(path: Path) -> DeclaredClasses | None:
         background=tuple(value for value, name in named.items() if name == BACKGROUND),
         ignored=tuple(value for value, name in named.items() if name == IGNORE),
     )
-
-
-def _lines_of(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}): mend it or remove it.") from error
 
 
 def _read_line(line: str) -> tuple[bool, int, str] | None:

@@ -54,11 +54,14 @@ _DAMAGED = (
 )
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-_WIDTH, _HEIGHT = 256, 257  # tags of a TIFF
+_WIDTH, _HEIGHT, _SENSE = 256, 257, 262  # tags of a TIFF
 # The orientations in which height and width change places.
 _LYING = (5, 6, 7, 8)
 # Chunks of a PNG that may tell how it is turned.
 _PNG_NOTES = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+
+# Letters of a decoder's own words that a message repeats: some of them repeat the file.
+_MOST_WORDS = 200
 
 _NPY = b"\x93NUMPY"
 # Where another format is told by the first bytes of a file whose name says otherwise: from, to, bytes, what it is.
@@ -76,17 +79,33 @@ class Decoded(NamedTuple):
 
     bits: how many the file gives each channel, though Pillow keeps 8 of them where there are several channels.
     white: in a netpbm file the value that it calls white and that Pillow stretches to all bits; None in others.
+    white_is_zero: whether a TIFF says that its grey goes from white, 0, to black. Pillow turns 8 bits the usual way
+        round, and leaves more as they are.
     """
 
     picture: Image.Image
     bits: int
     white: int | None
+    white_is_zero: bool
 
     @property
     def numbers(self) -> npt.NDArray[Any]:
         """The values (H, W) of a picture in one of `NUMBER_MODES`; uint16 where the file has so many bits or fewer."""
         values = np.asarray(self.picture)
         return values.astype(np.uint16) if self.bits <= 16 else values
+
+    def shades(self, path: Path) -> npt.NDArray[Any]:
+        """The `numbers`, larger where the picture is brighter. path: of its file.
+
+        Raises InputError where white is 0 and it is not known what black is.
+        """
+        if not self.white_is_zero:
+            return self.numbers
+        if self.bits > 16:
+            raise InputError(
+                f"picture {str(path)!r} holds numbers that fall from white, 0: save it so that 0 is black."
+            )
+        return np.uint16(2**self.bits - 1) - self.numbers
 
 
 def is_array(path: Path) -> bool:
@@ -103,13 +122,14 @@ def decode(path: Path) -> Decoded:
         picture = Image.open(stream, formats=FORMATS)
         _require_one_frame(path, picture)
         bits, white = _depth(picture)
+        white_is_zero = _is_tiff(picture) and _falls_from_white(picture)
         picture.load()
         if _orientation(picture) != 1:
             ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode == "F":
             require_finite(path, np.asarray(picture))
         # From grey that its transparency has darkened Pillow knows but one way on.
-        return Decoded(picture.convert("LA") if picture.mode == "La" else picture, bits, white)
+        return Decoded(picture.convert("LA") if picture.mode == "La" else picture, bits, white, white_is_zero)
 
 
 def decoded_size(path: Path) -> tuple[int, int]:
@@ -138,7 +158,8 @@ def decode_array(path: Path) -> npt.NDArray[Any]:
             raise EOFError(f"its head claims {count:,} values, but there are {there // kind.itemsize:,}")
         stream.seek(start)
         values = np.frombuffer(stream.read(count * kind.itemsize), kind)
-    return require_finite(path, values.reshape(shape, order="F" if in_columns else "C"))
+    native = values.astype(kind.newbyteorder("="), copy=False)
+    return require_finite(path, native.reshape(shape, order="F" if in_columns else "C"))
 
 
 def array_shape(path: Path) -> tuple[int, ...]:
@@ -212,7 +233,8 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _words_of(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    words = " ".join(str(error).split()).rstrip(".")
+    return words[:_MOST_WORDS] or type(error).__name__
 
 
 def _what_it_is(path: Path) -> str:
@@ -259,6 +281,13 @@ def _is_tiff(picture: Image.Image) -> bool:
     return picture.format == "TIFF"
 
 
+def _falls_from_white(picture: Image.Image) -> bool:
+    """Whether the grey of a TIFF goes from white, 0, to black."""
+    # Pillow turns 8 bits of which the file does not say it, too.
+    unsaid = 0 if picture.mode == "L" else 1
+    return bool(picture.tag_v2.get(_SENSE, unsaid) == 0)  # type: ignore[attr-defined]
+
+
 def _has_late_notes(stream: BinaryIO) -> bool:
     """Whether a PNG has notes behind its pixels, which Pillow reads only when it has decoded them."""
     back, seen_pixels = stream.tell(), False
@@ -281,13 +310,16 @@ def _read_array_head(path: Path, stream: BinaryIO) -> tuple[tuple[int, ...], boo
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of the .npy format is not known")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, in_columns, kind = read(stream)
+    try:
+        shape, in_columns, kind = read(stream)
+    except (MemoryError, RecursionError) as error:
+        raise ValueError("its head is nested deeper than any array's") from error
     if kind.kind not in "buif":
         raise InputError(
             f"picture {str(path)!r} holds {'objects' if kind.hasobject else str(kind)}, not numbers: save it from an "
             "array of uint8, bool or float."
         )
-    if any(length < 1 for length in shape) or not 2 <= len(shape) <= 3:
+    if any(length < 1 or isinstance(length, bool) for length in shape) or not 2 <= len(shape) <= 3:
         raise InputError(
             f"picture {str(path)!r} has the shape {shape}: it must be (height, width), with channels or planes as a "
             "third at most."

@@ -184,5 +184,4 @@ def _part(splits: tuple[Split, ...], place: int) -> list[str]:
     """The part that a picture stands in, where there is one split only."""
     if len(splits) > 1:
         return []
-    parts = {"train": splits[0].train, "validation": splits[0].validation, "test": splits[0].test}
-    return [part for part, members in parts.items() if place in members]
+    return [part for part, members in splits[0].parts.items() if place in members]

@@ -11,6 +11,8 @@ Points = npt.NDArray[np.float32]  # (P, 2), x and y in pixels
 
 # The search is done at this size: a disc needs no more, and noise is averaged away.
 _SIDE = 320
+# At that size, a strip that is narrower than this shows no disc.
+_NARROWEST = 3
 # A border is dark when it has at most this share of the brightness of the picture's middle.
 _DARKEST_DISC = 0.35
 # Between the border's brightness and the middle's, from where on a pixel may belong to the disc. Which is right differs
@@ -54,10 +56,12 @@ def find_field_of_view(image: UInt8) -> UInt8:
     import cv2
 
     height, width = image.shape[:2]
+    everything = np.ones((height, width), np.uint8)
     scale = min(1.0, _SIDE / max(height, width))
+    if min(height, width) * scale < _NARROWEST:
+        return everything
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
     light = cv2.GaussianBlur(small.max(axis=2), (0, 0), 0.8).astype(np.float32)  # (h, w)
-    everything = np.ones((height, width), np.uint8)
 
     rows, columns = light.shape
     corner = max(1, min(rows, columns) // 32)

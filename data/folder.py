@@ -1,7 +1,7 @@
 """Reads a plain folder: `images/` beside `masks/`, with or without `train/`, `validation/` and `test/` above them."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from data.catalogue import INDEX, Catalogue, Sample, planes_by_file
 from data.classes_file import CLASSES_FILE, read_classes_file
 from data.folder_masks import name_some, open_masks
+from data.groups_file import GROUPS_FILE, with_groups
 from data.input_error import InputError
 from data.links import refuse_links_out
 from data.pictures import SUFFIXES, list_pictures, picture_stem, picture_suffix
@@ -37,7 +38,8 @@ def read_folder(root: Path) -> Catalogue:
     Masks directly in `masks/` tell all classes at once, by values, colours or planes: see `open_masks`. A file
     `classes.txt` in the folder may name these: see `read_classes_file`. Masks in `masks/<class>/` are grey or 0/1 and
     make the data multilabel; a picture that has no file there has none of that class. A folder `field_of_view/` (or
-    `fov/`) beside `images/` holds masks that are white where pixels count.
+    `fov/`) beside `images/` holds masks that are white where pixels count. A file `groups.txt` may say which pictures
+    are of one patient: see `with_groups`.
 
     Names pair however their accents are written. Raises InputError for a folder that is empty or laid out otherwise,
     for images and masks that do not pair, and for links that lead out of the folder.
@@ -52,11 +54,13 @@ def read_folder(root: Path) -> Catalogue:
         [sample for part, home in homes.items() for sample in _pair(home, part, class_folders[part])]
     )
     classes_file = root / CLASSES_FILE
-    refuse_links_out(root, (classes_file, *_paths_to(root, samples)))
-    declarations = (classes_file,) if classes_file.exists() else ()
+    groups_file = root / GROUPS_FILE
+    refuse_links_out(root, (classes_file, groups_file, *(path for sample in samples for path in sample.files)))
+    samples = with_groups(samples, groups_file)
+    declarations = tuple(path for path in (classes_file, groups_file) if path.exists())
     class_names = tuple(sorted({name for folders in class_folders.values() for name in folders}))
     if class_names:
-        if declarations:
+        if classes_file in declarations:
             raise InputError(
                 f"{str(classes_file)!r} names mask values, but masks/ has a folder for each class: remove the one or "
                 "the other."
@@ -184,15 +188,6 @@ def _not_read(*folders: Path) -> str:
         if path.is_file() and picture_suffix(path) is None and not path.name.startswith(".")
     } - {"", ".db", ".ini", ".txt"}
     return f" ({', '.join(sorted(left_out))} files are not read, but {', '.join(SUFFIXES)})" if left_out else ""
-
-
-def _paths_to(root: Path, samples: Iterable[Sample]) -> list[Path]:
-    """The samples' files and the folders below `root` on the way to them."""
-    files = [path for sample in samples for path in sample.files]
-    holding = {path.parent for path in files}
-    above = {parent for folder in holding for parent in (folder, *folder.parents)}
-    folders = {folder for folder in above if folder != root and folder.is_relative_to(root)}
-    return [*sorted(folders), *files]
 
 
 def _with_unique_names(samples: list[Sample]) -> tuple[Sample, ...]:

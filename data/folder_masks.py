@@ -19,6 +19,8 @@ _MOST_VALUES = 32
 # How many names or values a message shows before it says how many there are.
 _SHOWN = 5
 _BLACK, _WHITE = 0, 0xFFFFFF
+# The value that in many sets means "not labelled", in many others "yes".
+_FULL = 255
 
 
 class _Look(NamedTuple):
@@ -115,6 +117,12 @@ def _open_values(root: Path, looks: Mapping[Path, _Look]) -> Contents:
             f"mask {str(guilty)!r} holds the value {found[0]}: say in a file {CLASSES_FILE} what each value is, such "
             f"as `{found[0]} ignore` for pixels that do not count."
         )
+    _refuse_unclear_full(looks, found)
+    if 0 not in found and len(found) > 2:
+        raise InputError(
+            f"no mask in {str(root)!r} holds 0 but the values {name_some(found)}, so it is not known which is "
+            f"background: say so in a file {CLASSES_FILE}, such as `{found[0]} background`, with a line for each value."
+        )
     background = 0 if 0 in found else found[0]
     values = [value for value in found if value != background]
     _require_classes(values, f"the masks in {str(root)!r} hold no value but {name_some(found)}")
@@ -197,6 +205,25 @@ def _refuse_unlike_palettes(looks: Mapping[Path, _Look]) -> None:
                     f"{str(path)!r}: say in a file {CLASSES_FILE} which values (`{value} name`) or which colours "
                     f"(`#{color:06x} name`) are the classes."
                 )
+
+
+def _refuse_unclear_full(looks: Mapping[Path, _Look], found: Sequence[int]) -> None:
+    """Raises InputError when 255 stands beside small values: it may be a class, or what nobody labelled."""
+    others = [value for value in found if value not in (0, _FULL)]
+    if _FULL not in found or not others or others[-1] > _MOST_VALUES:
+        return
+    full = next(path for path, look in looks.items() if _FULL in look.values)
+    if others == [1] and not any({1, _FULL} <= set(look.values) for look in looks.values()):
+        one = next(path for path, look in looks.items() if 1 in look.values)
+        raise InputError(
+            f"mask {str(one)!r} holds 1 but {str(full)!r} {_FULL}, and no mask both, as if the one were saved as 0 and "
+            f"1 and the other as 0 and {_FULL}: save all in one way, or, if they are two classes, name both in a file "
+            f"{CLASSES_FILE}."
+        )
+    raise InputError(
+        f"mask {str(full)!r} holds {_FULL} beside small values ({name_some(others)}): say what it is in a file "
+        f"{CLASSES_FILE}, such as `{_FULL} ignore` for pixels that do not count, with a line for each value."
+    )
 
 
 def _require_classes(classes: Mapping[int, str] | Sequence[int], lack: str) -> None:

@@ -1,7 +1,7 @@
 """Refuses symbolic links that a data set cannot keep: it must be whole to travel, and show no files but its own."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.input_error import InputError
@@ -16,16 +16,24 @@ def refuse_broken_link(path: Path) -> None:
         )
 
 
-def refuse_links_out(root: Path, paths: Iterable[Path]) -> None:
-    """Raises InputError for the first of the paths below `root` that is a link to something outside of it, or broken.
+def refuse_links_out(root: Path, files: Iterable[Path]) -> None:
+    """Raises InputError for a link to something outside of `root`, or to nothing, among the files and their folders.
 
-    `root` itself may be a link. Folders on the way to a path must be among the paths to be looked at.
+    files: below `root`, which may be a link itself.
     """
     home = os.path.realpath(root)
-    for path in paths:
+    for path in _with_folders(root, list(files)):
         refuse_broken_link(path)
         if path.is_symlink() and os.path.commonpath([home, os.path.realpath(path)]) != home:
             raise InputError(
                 f"{str(path)!r} is a link to {str(path.readlink())!r}, outside of {str(root)!r}: a data set must be "
                 "whole, so put the file or folder itself in its place."
             )
+
+
+def _with_folders(root: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders below `root` on the way to the files, then the files."""
+    holding = {path.parent for path in files}
+    above = {parent for folder in holding for parent in (folder, *folder.parents)}
+    folders = {folder for folder in above if folder != root and folder.is_relative_to(root)}
+    return [*sorted(folders), *files]

@@ -38,13 +38,14 @@ def read_grey(path: Path) -> UInt8:
 
     Zeros and ones, and zeros and 255s, are meant in full, whatever kind of number they are; so are the indices 0 and 1
     of a palette of colours. Of 16 bits the upper 8 are taken; floats go from 0 to 1. Transparency counts for nothing.
-    Raises InputError for a file that cannot be decoded, one in colour, and numbers out of these ranges.
+    Raises InputError for a file that cannot be decoded, one in colour, numbers out of these ranges, and 8 bits that
+    were saved as 16.
     """
     if is_array(path):
         return _shares(path, _require_flat(path, decode_array(path)))
     decoded = decode(path)
     if decoded.picture.mode in NUMBER_MODES:
-        return _shares(path, decoded.numbers, decoded.bits)
+        return _shares(path, decoded.shades(path), decoded.bits)
     if decoded.picture.mode == "P":
         indices, palette = _read_palette(decoded.picture)
         if palette is None or indices.max() <= 1:
@@ -89,8 +90,9 @@ def read_index_or_color(path: Path) -> IndexMask:
     """A mask whose values, or whose colours, stand for classes.
 
     A palette of colours stands for its indices; a palette of greys (and a picture of grey RGB) for the greys, so
-    that a black and white GIF is 0 and 255. Transparency counts for nothing. Raises InputError for numbers that are
-    not whole or out of range and a file that cannot be decoded.
+    that a black and white GIF is 0 and 255. Transparency counts for nothing. In a TIFF whose white is 0 the numbers
+    count as they are stored. Raises InputError for numbers that are not whole or out of range, for black and white of
+    which it is not known whether the look or the number counts, and for a file that cannot be decoded.
     """
     if is_array(path):
         return IndexMask(_require_whole(path, _require_flat(path, decode_array(path))), False)
@@ -103,7 +105,10 @@ def read_index_or_color(path: Path) -> IndexMask:
     channels = _opaque(path, decoded)
     if (channels != channels[..., :1]).any():
         return IndexMask(_codes(channels), True)
-    return IndexMask(_without_stretch(channels[..., 0], decoded.white, 255), False)
+    values = channels[..., 0]
+    if decoded.white_is_zero and decoded.picture.mode == "L":
+        values = _as_stored(path, values)
+    return IndexMask(_without_stretch(values, decoded.white, 255), False)
 
 
 def read_stack(path: Path, size: tuple[int, int]) -> UInt8:
@@ -141,6 +146,11 @@ def _shares(path: Path, values: npt.NDArray[Any], bits: int = 16) -> UInt8:
     if values.dtype.kind == "f" and high <= 1:
         scaled: UInt8 = np.rint(values * 255).astype(np.uint8)
         return scaled
+    if values.dtype == np.uint16 and 1 < high <= 255:
+        raise InputError(
+            f"mask {str(path)!r} has 16 bits a pixel but holds nothing above {high}, as if 8 bits were saved as 16: "
+            "save it with 8 bits, or so that white is 65535."
+        )
     if values.dtype == np.uint16:
         upper: UInt8 = (values >> (bits - 8)).astype(np.uint8)
         return upper
@@ -181,6 +191,16 @@ def _without_stretch(values: npt.NDArray[Any], white: int | None, full: int) -> 
     if white is None:
         return values
     return np.rint(values * (white / full)).astype(np.int32)
+
+
+def _as_stored(path: Path, shades: UInt8) -> UInt8:
+    """The numbers (H, W) in a file whose white is 0, of the shades that it shows."""
+    if (shades.min(), shades.max()) == (0, 255) and np.isin(shades, (0, 255)).all():
+        raise InputError(
+            f"mask {str(path)!r} is a TIFF whose white is stored as 0 and black as 255, so it is not known which of "
+            "them is background: save it as PNG."
+        )
+    return np.uint8(255) - shades
 
 
 def _read_palette(picture: Image.Image) -> tuple[UInt8, Integers | None]:

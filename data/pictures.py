@@ -71,7 +71,7 @@ def read_color(path: Path) -> UInt8:
         return _spread(_brightness(path, values))
     decoded = decode(path)
     if decoded.picture.mode in NUMBER_MODES:
-        return _spread(_brightness(path, decoded.numbers, decoded.bits))
+        return _spread(_brightness(path, decoded.shades(path), decoded.bits))
     if decoded.picture.has_transparency_data:
         return _on_black(path, np.asarray(decoded.picture.convert("RGBA")))
     return np.array(decoded.picture.convert("RGB"))

@@ -19,15 +19,18 @@ from data.class_names import check_class_names
 from data.field_of_view import find_field_of_view
 from data.fit import fit_image, fit_mask, fitted_size
 from data.input_error import InputError
-from data.memory import memory_limit
+from data.memory import memory_limit, total_memory
 from data.segmentation_data import Preparation, SegmentationData, UInt8
 from data.statistics import Statistics, join, measure
 
 log = logging.getLogger(__name__)
 
 # Part of every cache key: raise it when the same files and preparation would give other arrays or counts than before.
-_FORMAT = 4
+_FORMAT = 6
 _SMALLEST, _LARGEST = 8, 16384
+# Bytes that are in use for each pixel of a picture's file while it is prepared, besides those of its planes, and what
+# share of all memory pictures in the making may take together.
+_IN_USE, _SHARE = 32, 1 / 16
 
 # Takes a picture by the name of its array and its index, and puts it where it belongs.
 Store = Callable[[str, int, UInt8], None]
@@ -37,10 +40,12 @@ Store = Callable[[str, int, UInt8], None]
 class _Plan:
     """What is known of a data set before its pictures are decoded.
 
+    key: of the files when they were found, as `_key` gives it; None for pictures that are drawn.
     sizes: N (height, width) in the files. shapes: of the arrays, by name.
     """
 
     catalogue: Catalogue
+    key: str | None
     contents: Contents
     preparation: Preparation
     sizes: tuple[tuple[int, int], ...]
@@ -66,27 +71,28 @@ def prepare(catalogue: Catalogue, preparation: Preparation, cache: Path | None) 
     Arrays from the cache are read-only, and are read from their files when they are looked at. Those larger than
     `memory_limit` are `numpy.memmap`, the others plain arrays.
 
-    Raises InputError for a preparation out of range, files that cannot be used, a class without any pixel, and data
-    that neither the cache folder nor memory can hold.
+    Raises InputError for a preparation out of range, files that cannot be used or change meanwhile, a class without any
+    pixel, and data that neither the cache folder nor memory can hold.
     """
     check_preparation(preparation)
-    if cache is None or not catalogue.files:
-        return _hold(_plan(catalogue, preparation))
-    entry = cache / _key(catalogue, preparation)
+    key = _key(catalogue, preparation) if catalogue.files else None
+    if cache is None or key is None:
+        return _hold(_plan(catalogue, preparation, key))
+    entry = cache / key
     kept, plan = read_entry(entry), None
     try:
         if kept is None:
             with sole_access(entry):
                 kept = read_entry(entry)  # another process may have made it meanwhile
                 if kept is None:
-                    plan = _plan(catalogue, preparation)
+                    plan = _plan(catalogue, preparation, key)
                     _keep(entry, plan)
                     kept = read_entry(entry)
     except NotKeptError as reason:
         log.warning("prepared data cannot be kept in %s (%s): the next start reads the pictures again", entry, reason)
     if kept is not None:
         return _from_kept(kept, catalogue, preparation)
-    plan = plan or _plan(catalogue, preparation)
+    plan = plan or _plan(catalogue, preparation, key)
     size = sum(math.prod(shape) for shape in plan.shapes.values())
     if size > memory_limit():
         raise InputError(
@@ -123,7 +129,7 @@ def check_preparation(preparation: Preparation) -> None:
             raise InputError(f"{asked} needs OpenCV, which is not installed: pip install opencv-python-headless.")
 
 
-def _plan(catalogue: Catalogue, preparation: Preparation) -> _Plan:
+def _plan(catalogue: Catalogue, preparation: Preparation, key: str | None) -> _Plan:
     """The plan: no picture is decoded where its size stands in its file's header."""
     contents = catalogue.open()
     check_class_names(contents.class_names)
@@ -132,6 +138,7 @@ def _plan(catalogue: Catalogue, preparation: Preparation) -> _Plan:
     count, height, width = len(sizes), max(size[0] for size in fitted), max(size[1] for size in fitted)
     return _Plan(
         catalogue=catalogue,
+        key=key,
         contents=contents,
         preparation=preparation,
         sizes=tuple(sizes),
@@ -216,11 +223,21 @@ def _assemble(
 
 def _fill(plan: _Plan, store: Store) -> tuple[Statistics, str]:
     """Stores every picture, a few at a time; the statistics of all, and their fingerprint."""
-    stored = map_in_threads(partial(_prepare_sample, plan, store), range(len(plan.sizes)))
+    stored = map_in_threads(partial(_prepare_sample, plan, store), range(len(plan.sizes)), _most_at_once(plan))
+    if plan.key is not None and plan.key != _key(plan.catalogue, plan.preparation):
+        raise InputError(
+            f"data {plan.catalogue.source!r} changed while it was read: leave the files alone, and start again."
+        )
     statistics = join([one.statistics for one in stored])
     _require_every_class(plan, statistics)
     digests = [one.digest for one in stored]
     return statistics, _fingerprint(digests, plan.shapes["images"], plan.contents.class_names, plan.preparation)
+
+
+def _most_at_once(plan: _Plan) -> int:
+    """How many of the largest picture may be in the making at a time, one at least."""
+    pixels = max(height * width for height, width in plan.sizes)
+    return max(1, int(_SHARE * total_memory()) // (pixels * (_IN_USE + 2 * len(plan.contents.class_names))))
 
 
 def _prepare_sample(plan: _Plan, store: Store, index: int) -> _Stored:
@@ -228,18 +245,24 @@ def _prepare_sample(plan: _Plan, store: Store, index: int) -> _Stored:
     pixels = plan.contents.read(sample)
     if pixels.image.shape[:2] != plan.sizes[index]:
         raise InputError(f"picture {sample.name!r} changed while it was read: leave the files alone, and start again.")
-    # Less than a tenth of white is what compression leaves around a mask.
-    marked, planes = pixels.planes > 25, pixels.planes > 255 * preparation.mask_threshold  # (K, H, W)
-    valid = np.ones(planes.shape[1:], np.uint8) if pixels.valid is None else pixels.valid
+    count = len(pixels.planes)
+    held, marked = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    fitted = []
+    for number, plane in enumerate(pixels.planes):
+        # Less than a tenth of white is what compression leaves around a mask.
+        marked[number] = np.count_nonzero(plane > 25)
+        on = plane > 255 * preparation.mask_threshold  # (H, W)
+        held[number] = np.count_nonzero(on)
+        fitted.append(fit_mask(on.view(np.uint8), preparation.size))
+    masks = np.stack(fitted)  # (K, h, w)
+    valid = np.ones(pixels.image.shape[:2], np.uint8) if pixels.valid is None else pixels.valid
     if preparation.field_of_view == "found" and sample.field_of_view is None:
         # What counts by its label, such as all that is not unlabelled, is no field of view.
         valid = valid & find_field_of_view(pixels.image)
-
     image = fit_image(pixels.image, preparation)  # (h, w, C)
-    masks = np.stack([fit_mask(plane.astype(np.uint8), preparation.size) for plane in planes])  # (K, h, w)
     valid = fit_mask(valid, preparation.size)  # (h, w)
-    held, any_mark = planes.sum(axis=(1, 2)), marked.sum(axis=(1, 2))
-    kept = np.where(any_mark > 0, np.minimum(held / np.maximum(any_mark, 1), 1), 1.0)
+    del pixels, fitted
+    kept = np.where(marked > 0, np.minimum(held / np.maximum(marked, 1), 1), 1.0)
     statistics = measure(image, masks, valid, held=(held > 0).tolist(), kept=kept.tolist())
     padded = _pad(image, masks, valid, plan.shapes["valid"][1:])
     for name, picture in zip(("images", "masks", "valid"), padded, strict=True):
@@ -249,6 +272,8 @@ def _prepare_sample(plan: _Plan, store: Store, index: int) -> _Stored:
 
 def _pad(image: UInt8, planes: UInt8, valid: UInt8, shape: tuple[int, ...]) -> tuple[UInt8, UInt8, UInt8]:
     """Everything with rows below and columns to the right that do not count, up to `shape`."""
+    if valid.shape == shape:
+        return image, planes, valid
     below, right = (0, shape[0] - valid.shape[0]), (0, shape[1] - valid.shape[1])
     # Mirrored, not black: an edge that is not in the picture would be learnt as one.
     return (
@@ -295,7 +320,10 @@ def _fingerprint(
 
 
 def _key(catalogue: Catalogue, preparation: Preparation) -> str:
-    """A name for what the arrays depend on, found without opening a picture."""
+    """A name for what the arrays depend on, found without opening a picture.
+
+    Raises InputError for a file that is no longer there.
+    """
     samples = [
         [sample.name, sample.part, sample.group, sorted(sample.masks), len(sample.files)]
         for sample in catalogue.samples
@@ -305,7 +333,13 @@ def _key(catalogue: Catalogue, preparation: Preparation) -> str:
     for path in catalogue.files:
         if path.parent not in folders:
             folders[path.parent] = str(path.parent.resolve())
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(
+                f"file {str(path)!r} cannot be read any more ({error.strerror}): leave the files of "
+                f"{catalogue.source!r} alone while they are read, and start again."
+            ) from error
         files.append([folders[path.parent], path.name, status.st_size, status.st_mtime_ns])
     words = [_FORMAT, catalogue.source, asdict(preparation), samples, files]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:40]

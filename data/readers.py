@@ -59,6 +59,16 @@ def load(data: str, *, root: Path | None = None, preparation: Preparation | None
 
 def find(data: str, *, root: Path | None = None) -> Catalogue:
     """The catalogue of a data set by name or folder. Raises InputError as `load` does."""
+    try:
+        return _find(data, root)
+    except OSError as error:
+        raise InputError(
+            f"{str(error.filename or data)!r} cannot be read ({error.strerror or error}): see to it that you may read "
+            f"all of data {data!r}."
+        ) from error
+
+
+def _find(data: str, root: Path | None) -> Catalogue:
     if data in DRAWN:
         return DRAWN[data]()
     if data in OWNED:

@@ -1,7 +1,7 @@
 """Types for pictures on their way to a training: how to prepare them, what they became, who learns from which."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 MULTILABEL: LabelMode = "multilabel"
 MULTICLASS: LabelMode = "multiclass"
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,8 @@ class Splitting:
     validation_fraction, test_fraction: of the images that may teach, in 0..1.
     train_ids, validation_ids, test_ids: images by the number in their name or by name, such as "1-27,im0044"; they
         stand above the owner's parts, and whoever is named by none of them is kept for the end if train_ids is given.
-    group_by: a regular expression; images in whose names it finds the same text are of one patient, never parted.
+    group_by: a regular expression; images in whose names it finds the same text are of one patient, never parted;
+        its first parentheses count, if it has any. It must find something in every name.
     folds: how many times to split, each image choosing once; 1 is a single split.
     split_seed: of the draw. The same seed gives the same parts on any machine.
     """
@@ -150,3 +152,8 @@ class Split:
     def __post_init__(self) -> None:
         everyone = self.train + self.validation + self.test
         assert len(set(everyone)) == len(everyone), "an image stands in two parts of the split"
+
+    @property
+    def parts(self) -> dict[Part, tuple[int, ...]]:
+        """The images of each part, by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}

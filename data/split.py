@@ -5,15 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 
 from data.image_ids import find_images
 from data.input_error import InputError
-from data.segmentation_data import Part, SegmentationData, Split, Splitting
-
-PARTS: tuple[Part, ...] = get_args(Part)
+from data.segmentation_data import PARTS, Part, SegmentationData, Split, Splitting
 
 Share = TypeVar("Share", bound=Hashable)  # whom units are dealt to: a part, or a fold
 
@@ -33,7 +31,7 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
     One split, or one for each fold. Groups are those of the reader, or of `group_by`, and are never parted.
 
     Ids stand above the owner's parts. With `train_ids`, images that no list names are kept for the end. Without,
-    `validation_ids` and `test_ids` take the place of the owner's part of that name, and the others may teach.
+    `validation_ids` take the place of the owner's validation part, and `test_ids` join those that the owner keeps.
 
     Without a validation part, `validation_fraction` of the images that may teach is drawn; without a test part,
     `test_fraction` of them (0 draws none). A class that few images hold comes into train and into validation if at
@@ -45,14 +43,21 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
 
     The same seed gives the same parts on any machine, in whatever order the images come.
 
-    Raises InputError for settings out of range, ids that name no image or two parts, a group that is parted, and when
-    there are not enough images or groups.
+    Raises InputError for settings out of range, ids that name no image or two parts, a group that is parted, names
+    without a group, and when there are not enough images or groups.
     """
     splitting = splitting or Splitting()
     check_splitting(splitting)
     groups = data.groups
     if splitting.group_by is not None:
-        groups = _find_groups(splitting.group_by, data.names, data.source)
+        groups = find_groups(splitting.group_by, data.names)
+        without = [name for name, group in zip(data.names, groups, strict=True) if group is None]
+        if without:
+            # Their patients could be torn apart, and nobody would see it.
+            raise InputError(
+                f"group_by {splitting.group_by!r} finds nothing in {len(without)} of {len(data.names)} names of "
+                f"{data.source!r}, such as {without[0]!r}: mend it, so that every name tells its patient."
+            )
     units = _units(data, groups, _find_parts(data, groups, splitting))
     owned = {part: [unit for unit in units if unit.part == part] for part in PARTS}
     pool = owned["train"] + [unit for unit in units if unit.part is None]
@@ -63,7 +68,7 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
         wanted["validation"] = splitting.validation_fraction
     if not owned["test"] and splitting.test_fraction > 0:
         wanted["test"] = splitting.test_fraction
-    _check_enough(len(pool), wanted, splitting.folds, data.source)
+    _check_enough(len(pool), wanted, splitting, data.source)
     # Sorting by name makes the draw independent of the order in which the files were found.
     pool.sort(key=lambda unit: data.names[unit.images[0]])
     random.Random(splitting.split_seed).shuffle(pool)
@@ -85,10 +90,11 @@ def check_splitting(splitting: Splitting) -> None:
         raise InputError(
             f"validation_fraction {splitting.validation_fraction} must be above 0 and below 1, such as 0.2."
         )
-    if not 0 <= splitting.test_fraction < 1 - splitting.validation_fraction:
+    drawn = splitting.validation_fraction if splitting.folds == 1 else 0.0
+    if not 0 <= splitting.test_fraction < 1 - drawn:
+        beside = f", with validation_fraction {drawn}," if drawn else ""
         raise InputError(
-            f"test_fraction {splitting.test_fraction} must be 0 or more and, with validation_fraction "
-            f"{splitting.validation_fraction}, leave images to teach: lower one of them."
+            f"test_fraction {splitting.test_fraction} must be 0 or more and{beside} leave images to teach: lower it."
         )
     if splitting.folds < 1:
         raise InputError(f"folds {splitting.folds} must be 1 or more: 1 is a single split, 5 are usual.")
@@ -111,18 +117,13 @@ def _compile(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
-def _find_groups(pattern: str, names: Sequence[str], source: str) -> tuple[str | None, ...]:
+def find_groups(pattern: str, names: Sequence[str]) -> tuple[str | None, ...]:
     """What the expression finds in each name: its first group, or else all that matches; None where it finds nothing.
 
-    Raises InputError when it finds nothing in any name.
+    Raises InputError for what is no expression.
     """
     matches = [_compile(pattern).search(name) for name in names]
-    groups = tuple(match and ((match[1] if match.re.groups else match[0]) or None) for match in matches)
-    if not any(groups):
-        raise InputError(
-            f"group_by {pattern!r} finds nothing in any name of {source!r}, such as {names[0]!r}: mend it."
-        )
-    return groups
+    return tuple(match and ((match[1] if match.re.groups else match[0]) or None) for match in matches)
 
 
 def _find_parts(data: SegmentationData, groups: Sequence[str | None], splitting: Splitting) -> tuple[Part | None, ...]:
@@ -145,30 +146,36 @@ def _find_parts(data: SegmentationData, groups: Sequence[str | None], splitting:
                     f"image {data.names[index]!r} stands in {named[index]}_ids and in {part}_ids: name it in one."
                 )
             named[index] = part
-    others: list[Part | None] = [None if part is None or asked[part] is not None else part for part in data.parts]
+    # What its owner kept for the end never teaches, unless it is named.
+    others = [None if part == "validation" and asked["validation"] is not None else part for part in data.parts]
     if splitting.train_ids is not None:
         others = ["test"] * len(data.names)
     return tuple(named.get(index, other) for index, other in enumerate(others))
 
 
-def _check_enough(units: int, wanted: Mapping[Part, float], folds: int, source: str) -> None:
+def _check_enough(units: int, wanted: Mapping[Part, float], splitting: Splitting, source: str) -> None:
     """Raises InputError when there are fewer images or groups than the parts, or the folds, need."""
+    folds, named = splitting.folds, splitting.train_ids is not None
+    remedy = "name more --train-ids" if named else "add images"
+    if splitting.group_by is not None:
+        remedy = f"see whether group_by {splitting.group_by!r} tells the patients apart, or {remedy}"
     if folds > 1:
         if units - len(wanted) < folds:
             raise InputError(
                 f"folds {folds} is more than the {units - len(wanted)} image(s) or group(s) of {source!r} to learn "
-                "from and choose by: lower it."
+                f"from and choose by: lower it, or {remedy}."
             )
     elif units < 1 + len(wanted):
         raise InputError(
             f"data {source!r} has {units} image(s) or group(s) that may teach, but {1 + len(wanted)} or more "
-            "are needed, one for each of train and validation (and test): add images."
+            f"are needed, one for each of train and validation (and test): {remedy}."
         )
 
 
 def _units(data: SegmentationData, groups: Sequence[str | None], parts: Sequence[Part | None]) -> list[_Unit]:
     """The images by group. Raises InputError for a group that stands in two parts."""
-    held = [frozenset(np.flatnonzero(pixels).tolist()) for pixels in data.statistics.class_pixels]
+    # What the files hold, and not what is left of it at this size: runs at two sizes must compare.
+    held = [frozenset(np.flatnonzero(classes).tolist()) for classes in data.statistics.held]
     members: dict[tuple[str, str], list[int]] = {}
     for index, (name, group) in enumerate(zip(data.names, groups, strict=True)):
         members.setdefault(("image", name) if group is None else ("group", group), []).append(index)
@@ -201,8 +208,12 @@ def _draw(pool: Sequence[_Unit], shares: Mapping[Share, float]) -> dict[Share, l
         dealt[part].append(unit)
         rest.remove(unit)
 
+    def fullness(part: Share) -> float:
+        return sum(len(unit.images) for unit in dealt[part]) / shares[part]
+
     for index in rarest_first:
-        for part in shares:
+        # The emptiest comes first, or the first would get all that is rare.
+        for part in sorted(shares, key=fullness):
             candidates = [unit for unit in rest if index in unit.classes]
             others_empty = sum(not dealt[other] for other in shares if other != part)
             if candidates and lacks(part, index) and len(rest) > others_empty:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.segmentation_data import Part, SegmentationData, Split
-
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+from data.segmentation_data import PARTS, Part, SegmentationData, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ def summarize(data: SegmentationData, splits: tuple[Split, ...]) -> DataSummary:
     """Counts what there is, and what the first of the splits puts into each part. No pixel is read."""
     counted, split = data.statistics, splits[0]
     held = counted.class_pixels > 0
-    indices: dict[Part, tuple[int, ...]] = {"train": split.train, "validation": split.validation, "test": split.test}
+    indices = split.parts
 
     def share(images: tuple[int, ...], index: int) -> float:
         members = list(images)

@@ -15,7 +15,7 @@ from data.file_reads import FileReads
 from data.segmentation_data import SegmentationData, UInt8
 
 Counts = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int16]
+Places = npt.NDArray[np.int32]
 
 LABEL_BITS = 8
 # Part of a GPU's free memory that pictures may take: the network and its gradients need room, too.
@@ -38,7 +38,7 @@ class Pictures(ABC):
     reads_ahead: whether a piece takes so long to come that it should be fetched while the device computes.
     extents: int64 (N, 2), height and width in pixels, from the upper left corner, beyond which no pixel counts.
     class_pixels: int64 (N, K), pixels of each class.
-    places: int16 (N, K, PLACES, 2), row and column of some pixels of each class.
+    places: int32 (N, K, PLACES, 2), row and column of some pixels of each class.
     """
 
     device: torch.device

@@ -19,7 +19,7 @@ from data.class_names import check_class_names
 from data.input_error import InputError
 from data.prepare import check_preparation
 from data.replacing import replacing, write_text
-from data.segmentation_data import LabelMode, Preparation, SegmentationData
+from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split
 from model.config import TrainConfig
 from model.unet import UNet, build_unet
 
@@ -33,7 +33,8 @@ class ModelCard:
 
     config: how it was trained. channels: of its pictures. class_names: in the order of its planes. threshold: in
     0..1, above which a "multilabel" probability counts as found. preparation: what pictures go through first.
-    source and fingerprint: the data it was trained on.
+    source and fingerprint: the data it was trained on. train_images, validation_images: the names of the pictures that
+    it learnt from and was chosen by; empty where it was not trained.
     """
 
     config: TrainConfig
@@ -44,10 +45,14 @@ class ModelCard:
     preparation: Preparation
     source: str
     fingerprint: str
+    train_images: tuple[str, ...]
+    validation_images: tuple[str, ...]
 
     @classmethod
-    def of(cls, config: TrainConfig, data: SegmentationData, *, threshold: float) -> "ModelCard":
-        """The card of a model that is trained on `data`."""
+    def of(
+        cls, config: TrainConfig, data: SegmentationData, *, threshold: float, split: Split | None = None
+    ) -> "ModelCard":
+        """The card of a model for `data`. split: by which it is trained."""
         return cls(
             config=config,
             channels=data.channels,
@@ -57,6 +62,8 @@ class ModelCard:
             preparation=data.preparation,
             source=data.source,
             fingerprint=data.fingerprint,
+            train_images=() if split is None else tuple(data.names[index] for index in split.train),
+            validation_images=() if split is None else tuple(data.names[index] for index in split.validation),
         )
 
     def build(self) -> UNet:
@@ -114,6 +121,8 @@ def read_card(path: Path) -> ModelCard:
             preparation=Preparation(**entries["preparation"]),
             source=str(entries["source"]),
             fingerprint=str(entries["fingerprint"]),
+            train_images=tuple(str(name) for name in entries.get("train_images", ())),
+            validation_images=tuple(str(name) for name in entries.get("validation_images", ())),
         )
         check_class_names(card.class_names)
         check_preparation(card.preparation)

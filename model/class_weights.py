@@ -12,15 +12,18 @@ from data.segmentation_data import MULTICLASS, SegmentationData, Split
 Numbers = npt.NDArray[np.float64]
 
 
-def class_weights(name: str, data: SegmentationData, split: Split) -> Tensor:
+def class_weights(name: str, data: SegmentationData, split: Split, empty_images: float = 1.0) -> Tensor:
     """The weights of this name, as `weighted_cross_entropy` takes them, float32.
 
     For "multilabel" (K,): what a class's own pixels weigh against all others. For "multiclass" (K + 1,), the background
     first, with mean 1 over the pixels. A class without any training pixel is taken to have one.
+
+    empty_images: how often pictures without any class are drawn, against the others: so much do their pixels count.
     """
     chosen = list(split.train)
     own = np.maximum(data.statistics.class_pixels[chosen].sum(axis=0), 1).astype(np.float64)  # (K,)
-    counted = data.statistics.valid_pixels[chosen]  # (N,)
+    drawn = np.where(data.statistics.class_pixels[chosen].any(axis=1), 1.0, empty_images)
+    counted = data.statistics.valid_pixels[chosen] * drawn  # (N,)
     holding = np.array([counted[held].sum() for held in (data.statistics.class_pixels[chosen] > 0).T], np.float64)
     rule = CLASS_WEIGHTS[name]
     if data.label_mode == MULTICLASS:
@@ -29,7 +32,7 @@ def class_weights(name: str, data: SegmentationData, split: Split) -> Tensor:
         weights = rule(pixels, np.array([counted.sum(), *np.maximum(holding, own)], np.float64))
         weights = weights * pixels.sum() / (weights @ pixels)
     else:
-        others = np.maximum(counted.sum() - own, 1)
+        others = np.maximum(counted.sum() - own, 1.0)
         pairs = [
             rule(np.array(pixels), np.array([max(held, pixels[0]), counted.sum()]))
             for pixels, held in zip(zip(own, others, strict=True), holding, strict=True)

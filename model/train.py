@@ -66,12 +66,12 @@ def train(
     bfloat16 = uses_bfloat16(config.precision, device)
     pictures = place(data, split.train, device)
     judged = place(data, split.validation, device)
-    card = ModelCard.of(config, data, threshold=THRESHOLD)
+    card = ModelCard.of(config, data, threshold=THRESHOLD, split=split)
     with seeded(config.seed, 0, device):
         network = card.build()
     set_pixel_statistics(network, data, split)
     network.to(device)
-    weights = class_weights(config.class_weight, data, split).to(device)
+    weights = class_weights(config.class_weight, data, split, config.empty_images).to(device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -208,13 +208,26 @@ def read_like(given: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]
     return sources
 
 
+def split_like(model: Path, data: SegmentationData) -> Split | None:
+    """The split by which the model in this folder was trained; None where these are not its pictures."""
+    card = read_card(model / CONFIG)
+    if card.source != data.source:
+        return None
+    places = {name: index for index, name in enumerate(data.names)}
+    parts = card.train_images, card.validation_images
+    if not all(parts) or not all(name in places for part in parts for name in part):
+        return None
+    train_part, validation_part = (tuple(places[name] for name in part) for part in parts)
+    return Split(train=train_part, validation=validation_part)
+
+
 def main(
     *,
     data: Annotated[str, "name of a data set, or a folder with images/ and masks/"] = "synthetic",
     data_root: Annotated[Path | None, "folder in which the named data sets lie"] = None,
     folder: Annotated[Path, "where the model and the state to go on from are kept"] = Path("runs/training"),
     resume: Annotated[bool, "go on from the last epoch in the folder"] = False,
-    like: Annotated[Path | None, "model folder whose settings are the defaults"] = None,  # noqa: ARG001
+    like: Annotated[Path | None, "model folder whose settings and split are the defaults"] = None,
     device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto",
     preparation: Preparation,
     splitting: Splitting,
@@ -228,7 +241,8 @@ def main(
     if splitting.folds > 1:
         raise InputError(f"folds {splitting.folds} belong to a search: leave --folds out, or start search.run with it.")
     prepared = load(data, root=data_root, preparation=preparation)
-    split = split_data(prepared, splitting)[0]
+    split = split_like(like, prepared) if like is not None and splitting == Splitting() else None
+    split = split or split_data(prepared, splitting)[0]
     chosen = choose_device(device)
     if (folder / LAST).exists() and not resume:
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")

@@ -41,20 +41,17 @@ def estimate_extremes(space: Space, data: SegmentationData, split: Split, needs:
 
     measure = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_calls=1, max_retries=0)(measure_training)
     shared = ray.put((data, split))
-    threads, device = max(1, int(needs.cpus)), "cuda" if needs.gpus else "cpu"
     estimates = []
     for config in extremes(space):
         try:
-            estimates.append(ray.get(measure.remote(config, shared, threads, device)))
+            estimates.append(ray.get(measure.remote(config, shared, needs)))
         except ray.exceptions.RayError as error:
             problem = f"its process died ({str(error).strip().splitlines()[0]})"
             estimates.append(Estimate(config=config, problem=problem))
     return estimates
 
 
-def measure_training(
-    config: TrainConfig, shared: tuple[SegmentationData, Split], threads: int, device: str
-) -> Estimate:
+def measure_training(config: TrainConfig, shared: tuple[SegmentationData, Split], needs: Needs) -> Estimate:
     """One training measured on one image of each part, and scaled up to all of them."""
     import torch
 
@@ -63,7 +60,8 @@ def measure_training(
     from model.train import train
 
     data, split = shared
-    torch.set_num_threads(threads)
+    torch.set_num_threads(needs.threads)
+    device = needs.device
     # Of a picture without any class nothing can be learnt.
     telling = max(split.train, key=lambda index: int(data.statistics.class_pixels[index].sum()))
     little = Split(train=(telling,), validation=split.validation[:1])

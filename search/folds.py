@@ -1,6 +1,7 @@
 """One trial over several folds: a Ray task for each fold, and a score that is the mean over them."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 RECORD = "fold.json"  # in a fold's folder: its record, which is a trial's, as of the last epoch
 # What the trial itself takes of a machine while its folds train: next to nothing, which Ray must be told as something.
 COORDINATOR = {"memory": 1.0}
+
+SECONDS_TO_END = 5.0  # for folds that are cancelled
 
 # Starts the training of a fold (from 0); gives Ray's stream of what it yields.
 Start = Callable[[int], Any]
@@ -93,6 +96,12 @@ def train_fold(
 
     The record is on disk by then, so that what the fold has shown outlives whoever listens.
     """
+    try:
+        import torch  # noqa: F401
+
+        import model.train  # noqa: F401
+    except Exception:  # noqa: BLE001 - of half a library that an earlier fold left, cancelled while it imported it
+        os._exit(1)  # a fresh process can
     folder = work.folder / trial_id / fold_name(fold)
     record = read_record(folder, trial_id, params)
     for report in train_and_report(params, folder, work, work.splits[fold]):
@@ -176,3 +185,6 @@ def _follow(folds: Iterable[int], start: Start) -> Generator[tuple[int, Report, 
     finally:
         for stream in streams:
             ray.cancel(stream)
+        if streams:
+            # Whoever starts a fold again must not find the old one still at work in its folder.
+            ray.wait([stream.completed() for stream in streams], num_returns=len(streams), timeout=SECONDS_TO_END)

@@ -120,7 +120,7 @@ def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
     if not any(cells.get("reason", ())):
         cells.pop("reason", None)
     if set(cells.get("folds", ())) <= {_cell("folds", 1)}:
-        cells.pop("folds", None)
+        cells.pop("folds", None)  # there are none, or they all ended in the first
     widths = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
     if console.is_terminal:
         shown = _fitting(widths, console.width)

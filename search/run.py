@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from data.doctor import examine
 from data.input_error import InputError
 from data.readers import load
 from data.replacing import write_text
-from data.segmentation_data import SegmentationData, Split
+from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
 from search.resources import Needs, check_shared, choose_needs, machines, running_ray
 from search.run_folder import (
@@ -58,7 +58,7 @@ def run(
     space = parse_space(settings.space, pinned={"max_epochs": settings.max_epochs, "seed": settings.seed})
     data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
     splits = split_data(data, settings.splitting)
-    warnings = check_data(data, splits)
+    warnings = check_data(data, splits, settings)
 
     from rich.console import Console
 
@@ -123,12 +123,12 @@ def read_defaults(given: Given) -> Mapping[str, Mapping[str, Any]]:
     return sources
 
 
-def check_data(data: SegmentationData, splits: tuple[Split, ...]) -> list[str]:
+def check_data(data: SegmentationData, splits: tuple[Split, ...], settings: SearchSettings) -> list[str]:
     """What the data doctor warns of. Raises InputError for data on which a search would be worthless."""
     findings = examine(data, splits)
     for found in findings:
         if found.level == "error":
-            raise InputError(f"data {data.source!r} cannot be searched on: {found} More: python -m data.inspect.")
+            raise InputError(f"data {data.source!r} cannot be searched on: {found} More: {inspect_command(settings)}")
     return [str(found) for found in findings if found.level == "warning"]
 
 
@@ -137,9 +137,19 @@ def warn(warnings: Sequence[str], settings: SearchSettings, console: "Console") 
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow")
     if warnings:
-        root = f" --data-root {shlex.quote(str(settings.data_root))}" if settings.data_root is not None else ""
-        command = f"{python()} -m data.inspect {shlex.quote(settings.data)}{root} --html data.html"
-        console.print(f"look closer: {command}")
+        console.print(f"look closer: {inspect_command(settings)} --html data.html")
+
+
+def inspect_command(settings: SearchSettings) -> str:
+    """What a person types to look at the data as this search sees them."""
+    usual = {**asdict(Preparation()), **asdict(Splitting()), "data_root": None}
+    words = [python(), "-m", "data.inspect", shlex.quote(settings.data)]
+    for name, default in usual.items():
+        value = getattr(settings, name)
+        if value != default:
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if value is True else [option, shlex.quote(str(value))]
+    return " ".join(words)
 
 
 def introduce(
@@ -210,10 +220,16 @@ def conclude(
     if settings.resume and not outcome.interrupted:
         console.print(f"{len(outcome.records)} trials are done; for more of them, give a larger --num-trials")
     if outcome.best is not None:
-        of_folds = "" if outcome.best.folds == 1 else f", mean of {outcome.best.folds} folds"
+        of_folds = "" if settings.folds == 1 else f", mean of {outcome.best.folds} of {settings.folds} folds"
         console.print(
             f"best model:  {folder.best} ({outcome.best.trial_id}, val_dice {outcome.best.val_dice:.4f}{of_folds})"
         )
+        if outcome.best.folds < settings.folds:
+            console.print(
+                f"warning: no trial came through all its {settings.folds} folds, so this choice is rough: give a "
+                "longer --max-time, or fewer --num-trials or --max-epochs",
+                style="yellow",
+            )
         show_classes(outcome.best, data.class_names, console)
         console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
     if outcome.interrupted:

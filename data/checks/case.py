@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.fit import fitted_size
-from data.likeness import MOST_PAIRS, Alike, find_alike
+from data.likeness import MOST_PAIRS, Alike, find_alike, share_alike
 from data.mask_fit import Misfit, find_misfits
-from data.segmentation_data import Part, SegmentationData, Split
-from data.summary import PARTS
+from data.segmentation_data import PARTS, Part, SegmentationData, Split
 
 Level = Literal["error", "warning", "note"]
 Certainty = Literal["certain", "likely", "possible"]
@@ -103,6 +102,12 @@ class Case:
         return tuple(pairs)
 
     @cached_property
+    def share_alike(self) -> float:
+        """How many of the pairs of different pictures are near copies, 0..1: much where a camera stood still."""
+        _, first = np.unique(self.data.statistics.digests[:, 0], return_index=True)
+        return share_alike(self.data.statistics.thumbnails[np.sort(first)])
+
+    @cached_property
     def misfits(self) -> tuple[Misfit, ...]:
         """Masks that do not fit their pictures."""
         seen = self.data.statistics
@@ -111,23 +116,27 @@ class Case:
     def in_part(self, part: Part) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The part of each split by what it is called, such as "train" or "train of fold 2", with its pictures."""
         for number, split in enumerate(self.splits, start=1):
-            pictures: tuple[int, ...] = getattr(split, part)
-            yield (part if len(self.splits) == 1 else f"{part} of fold {number}"), pictures
+            yield (part if len(self.splits) == 1 else f"{part} of fold {number}"), split.parts[part]
 
     def part_of(self, picture: int) -> tuple[Part | None, ...]:
         """Where the picture stands in each split."""
         return tuple(parts.get(picture) for parts in self._parts)
 
     def parted(self, first: int, second: int) -> str | None:
-        """Between which parts two pictures are torn apart in the first split that does, such as "train and test"."""
-        for one, other in zip(self.part_of(first), self.part_of(second), strict=True):
-            if one is not None and other is not None and one != other:
-                return " and ".join(sorted((one, other), key=PARTS.index))
-        return None
+        """Between which parts two pictures are torn apart, such as "train and test".
+
+        Of several splits, the first counts that puts one of them into train, where a picture gives the other away.
+        """
+        torn = [
+            " and ".join(sorted((one, other), key=PARTS.index))
+            for one, other in zip(self.part_of(first), self.part_of(second), strict=True)
+            if one is not None and other is not None and one != other
+        ]
+        return next((between for between in torn if between.startswith("train")), torn[0] if torn else None)
 
     @cached_property
     def _parts(self) -> tuple[dict[int, Part], ...]:
-        return tuple({picture: part for part in PARTS for picture in getattr(split, part)} for split in self.splits)
+        return tuple({picture: part for part, own in split.parts.items() for picture in own} for split in self.splits)
 
     def names(self, pictures: Iterable[int]) -> str:
         """The pictures' names, the first few, with dots when that is not all."""

@@ -16,6 +16,8 @@ _KEPT = 0.6
 _SPECKS, _ALONE = 20, 0.5
 # More than this share of a class's pixels in a picture may not lie where nothing counts.
 _OUTSIDE = 0.05
+# Classes that were meant to overlap do so in more than this share of the smallest.
+_SLIGHT = 0.01
 _STEP = 64
 
 
@@ -49,8 +51,19 @@ def _planes_overlap(case: Case) -> Iterator[Observation]:
 
 
 def _planes_may_overlap(case: Case) -> Iterator[Observation]:
-    if case.data.label_mode == "multilabel":
+    if case.data.label_mode == "multilabel" and not _slight(case):
         yield from _overlaps(case)
+
+
+def _planes_touch(case: Case) -> Iterator[Observation]:
+    if case.data.label_mode == "multilabel" and _slight(case):
+        yield from _overlaps(case)
+
+
+def _slight(case: Case) -> bool:
+    """Whether so little of every class lies over another that nobody may have meant it."""
+    pixels = case.data.statistics.class_pixels.sum(axis=0)
+    return bool(pixels.any() and 0 < case.data.statistics.overlap_pixels.sum() < _SLIGHT * pixels[pixels > 0].min())
 
 
 def _overlaps(case: Case) -> Iterator[Observation]:
@@ -104,7 +117,8 @@ def _larger(case: Case, times: float) -> str:
     size, largest = case.data.preparation.size, int(np.max(case.data.sizes))
     assert size != "native", "only what was shrunk can be lost by shrinking"
     wanted = int(np.ceil(size * max(times, 1.25) / _STEP)) * _STEP
-    return f"Raise it with {f'--size {wanted}' if wanted < largest else '--size native'}; trials take longer then."
+    enough = f"--size {wanted}, or more" if wanted < largest else "--size native"
+    return f"Raise it with {enough}; trials take longer then, about with its square."
 
 
 def _threshold_cuts(case: Case) -> Iterator[Observation]:
@@ -163,6 +177,13 @@ CHECKS: dict[str, Check] = {
         why="Each class is learnt on its own, so that this is allowed; it is odd if they were to exclude each other.",
         remedy="If they exclude each other, save one mask with a value for each class instead of a folder for each.",
         look=_planes_may_overlap,
+    ),
+    "slight_overlap": Check(
+        level="warning",
+        sure="possible",
+        why="Classes that may overlap hardly do: it looks like slips of the pen where they were to exclude each other.",
+        remedy="If they exclude each other, save one mask with a value for each class instead of a folder for each.",
+        look=_planes_touch,
     ),
     "rare_class": Check(
         level="warning",

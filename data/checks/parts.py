@@ -1,14 +1,15 @@
 """Checks of the split: whether each part holds what it needs, and whether the parts are alike."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from data.checks.case import Case, Check, Observation, count_of, places, some
 from data.segmentation_data import Part
+from data.split import find_groups
 
 # Images by which no choice is sure.
 FEW = 3
@@ -19,6 +20,20 @@ _UNEVEN, _NO_CHANCE = 2.0, 3.0
 _FEWEST = 4
 # Of pictures whose names look like one patient's or slide's: years and breeds have more.
 _LARGEST_GROUP = 50
+# What may stand for a patient or slide in a name, the simplest first; the last says just what `_stem` does.
+_EXPRESSIONS = (
+    "^[^_]+",
+    "^[^-]+",
+    "^[^.]+",
+    "^[^ ]+",
+    r"^(.+)_\d+$",
+    r"^(.+)-\d+$",
+    "^(.+)_",
+    "^(.+)-",
+    r"^(.+)[LR]$",
+    r"^(.+?)[-_. ]*\d+$",
+    r"^(.+?)[-_. ]*(?:\d+|(?<![^\W\d_])(?i:[LR]|left|right))$",
+)
 
 
 def _empty_part(part: Part, case: Case) -> Iterator[Observation]:
@@ -26,7 +41,9 @@ def _empty_part(part: Part, case: Case) -> Iterator[Observation]:
     for label, pictures in case.in_part(part):
         if pictures and not case.data.statistics.class_pixels[list(pictures)].any():
             yield Observation(
-                what=f"None of the {len(pictures)} pictures of {label} holds a pixel of any class.", pictures=pictures
+                what=f"None of the {len(pictures)} pictures of {label} holds a pixel of any class.",
+                pictures=pictures,
+                remedy=_remedy_in_folds(part, case),
             )
 
 
@@ -45,19 +62,42 @@ def _missing_class(part: Part, case: Case) -> Iterator[Observation]:
             what=f"Class {case.data.class_names[lacked]!r} has no pixel in {some(labels)}; {len(holders)} of all "
             f"{count_of(len(held), 'picture')} hold it ({case.names(holders)}).",
             pictures=holders,
+            remedy=_remedy_in_folds(part, case),
         )
+
+
+def _remedy_in_folds(part: Part, case: Case) -> str | None:
+    """What deals with a lack in folds, where nobody can name the pictures to choose by."""
+    if part != "validation" or len(case.splits) == 1:
+        return None
+    return "Add pictures that hold what is lacking, use fewer --folds, or draw them anew with --split-seed."
 
 
 def _few_to_choose_by(case: Case) -> Iterator[Observation]:
-    sizes = [len(split.validation) for split in case.splits]
-    if min(sizes) < FEW:
-        fewest = case.splits[sizes.index(min(sizes))].validation
+    # In folds all of them choose together, for the mean counts.
+    chosen = tuple(index for split in case.splits for index in split.validation)
+    if len(chosen) < FEW:
         yield Observation(
-            what=f"There {'is' if min(sizes) == 1 else 'are'} only {count_of(min(sizes), 'picture')} to choose by "
-            f"({case.names(fewest)}).",
-            pictures=fewest,
-            remedy="Add pictures, or use fewer --folds." if len(sizes) > 1 else None,
+            what=f"There {'is' if len(chosen) == 1 else 'are'} only {count_of(len(chosen), 'picture')} to choose by "
+            f"({case.names(chosen)}).",
+            pictures=chosen,
+            remedy="Add pictures." if len(case.splits) > 1 else None,
         )
+
+
+def _one_to_choose_by(case: Case) -> Iterator[Observation]:
+    """Classes that only one of several validation pictures holds."""
+    pixels = case.data.statistics.class_pixels
+    chosen = [index for split in case.splits for index in split.validation]
+    for index, name in enumerate(case.data.class_names):
+        holders = [picture for picture in chosen if pixels[picture, index]]
+        if len(holders) == 1 and len(chosen) >= FEW:
+            yield Observation(
+                what=f"Class {name!r} stands in only one of the {len(chosen)} pictures to choose by "
+                f"({case.names(holders)}), with {count_of(int(pixels[holders[0], index]), 'pixel')}.",
+                pictures=tuple(holders),
+                remedy="Add pictures of it." if len(case.splits) > 1 else None,
+            )
 
 
 def _uneven_parts(case: Case) -> Iterator[Observation]:
@@ -76,24 +116,57 @@ def _uneven_parts(case: Case) -> Iterator[Observation]:
             )
 
 
+def _groups_torn_apart(case: Case) -> Iterator[Observation]:
+    yield from _torn_groups(case, learnt=True)
+
+
 def _groups_in_names(case: Case) -> Iterator[Observation]:
+    yield from _torn_groups(case, learnt=False)
+
+
+def _torn_groups(case: Case, *, learnt: bool) -> Iterator[Observation]:
+    """Groups that names tell and the split tears apart; learnt: whether between train and another part."""
     if any(group is not None for group in case.data.groups):
         return
     stems = [_stem(name) for name in case.data.names]
-    counts = Counter(stem for stem in stems if stem)
-    shared = {stem for stem, count in counts.items() if count >= 2}
-    of_groups = sum(counts[stem] for stem in shared)
-    if len(shared) < 2 or of_groups < 0.8 * len(stems) or of_groups > _LARGEST_GROUP * len(shared):
+    members: dict[str, list[int]] = {}
+    for place, stem in enumerate(stems):
+        if stem:
+            members.setdefault(stem, []).append(place)
+    members = {stem: own for stem, own in sorted(members.items()) if len(own) > 1}
+    of_groups = sum(map(len, members.values()))
+    if len(members) < 2 or of_groups < 0.8 * len(stems) or of_groups > _LARGEST_GROUP * len(members):
         return
-    members = {stem: [place for place, own in enumerate(stems) if own == stem] for stem in sorted(shared)}
-    torn = [stem for stem, own in members.items() if any(case.parted(own[0], other) for other in own[1:])]
-    if torn:
-        first = members[torn[0]]
-        yield Observation(
-            what=f"Names look as if there were several pictures each of {len(shared)} patients or slides, and "
-            f"{len(torn)} of these stand in several parts, such as {torn[0]!r} ({case.names(first)}).",
-            pictures=tuple(first),
-        )
+    torn: dict[str, str] = {}
+    for stem, own in members.items():
+        between = [between for other in own[1:] if (between := case.parted(own[0], other))]
+        if between:
+            torn[stem] = next((parts for parts in between if parts.startswith("train")), between[0])
+    leaks = [stem for stem, between in torn.items() if between.startswith("train")]
+    concerned = leaks if learnt else [*torn] if not leaks else []
+    if not concerned:
+        return
+    first = members[concerned[0]]
+    expression = _expression_for(case.data.names, stems)
+    yield Observation(
+        what=f"Names look as if there were several pictures each of {len(members)} patients or slides, and "
+        f"{len(concerned)} of these {'is' if len(concerned) == 1 else 'are'} torn apart, such as {concerned[0]!r} "
+        f"between {torn[concerned[0]]} ({case.names(first)}).",
+        pictures=tuple(first),
+        remedy=f"If they are, keep them together with --group-by {shlex.quote(expression)}." if expression else None,
+    )
+
+
+def _expression_for(names: Sequence[str], stems: Sequence[str]) -> str | None:
+    """The simplest expression by which `--group-by` puts those names together that share a stem, and no others."""
+    wanted = _together([stem or None for stem in stems])
+    return next((one for one in _EXPRESSIONS if _together(find_groups(one, names)) == wanted), None)
+
+
+def _together(groups: Sequence[str | None]) -> list[int]:
+    """Of each place, the first that is in its group; its own where it is in none."""
+    first: dict[str, int] = {}
+    return [place if group is None else first.setdefault(group, place) for place, group in enumerate(groups)]
 
 
 def _stem(name: str) -> str:
@@ -145,6 +218,13 @@ CHECKS: dict[str, Check] = {
         remedy="Add pictures, raise --validation-fraction, or let every picture choose once with --folds 5.",
         look=_few_to_choose_by,
     ),
+    "one_to_choose_by": Check(
+        level="warning",
+        sure="certain",
+        why="val_dice is the mean over classes: one picture decides a whole class of it.",
+        remedy="Choose more that hold it with --validation-ids, or let every picture choose once with --folds 5.",
+        look=_one_to_choose_by,
+    ),
     "uneven_parts": Check(
         level="warning",
         sure="likely",
@@ -152,11 +232,18 @@ CHECKS: dict[str, Check] = {
         remedy="See whether the parts come from different sources; draw them anew with --split-seed, or use --folds 5.",
         look=_uneven_parts,
     ),
+    "groups_torn_apart": Check(
+        level="warning",
+        sure="possible",
+        why="Pictures of one patient or slide are alike: with one in train and one in validation, scores are too good.",
+        remedy="If they are, keep them together with --group-by and an expression for the patient in a name.",
+        look=_groups_torn_apart,
+    ),
     "groups_in_names": Check(
         level="note",
         sure="possible",
-        why="Pictures of one patient or slide are alike: with one in train and one in validation, scores are too good.",
-        remedy="Keep them together with --group-by and an expression for the patient in a name, such as '^[^_]+'.",
+        why="Pictures of one patient or slide are alike: validation and test are not as independent as they look.",
+        remedy="If they are, keep them together with --group-by and an expression for the patient in a name.",
         look=_groups_in_names,
     ),
 }

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.catalogue import Catalogue, Contents, Sample
+from data.catalogue import INDEX, Catalogue, Contents, Sample
 from data.input_error import InputError
+from data.links import refuse_links_out
 from data.pictures import SUFFIXES, list_pictures, picture_stem, picture_suffix
+from data.segmentation_data import Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,9 @@ class Layout:
         nearest = min(homes, key=lambda home: len(lacking[home]))
         if not lacking[nearest]:
             return nearest
+        for home in homes:
+            if home.is_dir():
+                next(home.iterdir(), None)  # fails where it may not be read, which a search by pattern passes over
         if len(lacking[nearest]) < len(self.landmarks):
             raise InputError(
                 f"folder {str(nearest)!r} lacks {', '.join(lacking[nearest])}: for data {self.source!r} it must hold "
@@ -45,14 +50,44 @@ class Layout:
         )
 
     def catalogue(self, home: Path, samples: Iterable[Sample], contents: Callable[[], Contents]) -> Catalogue:
-        """The catalogue of the samples found in `home`. Raises InputError when there are none."""
+        """The catalogue of the samples found in `home`.
+
+        Raises InputError when there are none, and for links that lead out of it.
+        """
         by_name = tuple(sorted(samples, key=lambda sample: sample.name))
         if not by_name:
             raise InputError(
                 f"folder {str(home)!r} holds none of the images of {self.source!r}: it must hold {self.shown}; get "
                 f"it from {self.origin}."
             )
+        refuse_links_out(home, (path for sample in by_name for path in sample.files))
         return Catalogue(source=self.source, samples=by_name, open=contents)
+
+
+def read_lists(
+    layout: Layout, lists: Mapping[Part, Path], read: Callable[[str], tuple[Iterable[Path], Iterable[Path]]]
+) -> list[Sample]:
+    """The samples of a set whose owner lists the names of each part in a file.
+
+    lists: part -> the file. read: gives the images and index masks of a list, called by its name without suffix.
+
+    Raises InputError for a list that cannot be read, and when a listed image or its mask is missing.
+    """
+    samples = []
+    for part, listed_in in lists.items():
+        try:
+            images, masks = (list(paths) for paths in read(listed_in.stem))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"list {str(listed_in)!r} cannot be read ({error}): data {layout.source!r} must hold {layout.shown}; "
+                f"get it from {layout.origin}."
+            ) from error
+        require_files(images, masks, listed_in)
+        samples += [
+            Sample(name=image.stem, image=image, masks={INDEX: mask}, part=part)
+            for image, mask in zip(images, masks, strict=True)
+        ]
+    return samples
 
 
 def find_pictures(folder: Path, key: str, named: str, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
@@ -75,7 +110,7 @@ def find_pictures(folder: Path, key: str, named: str, suffixes: Sequence[str] = 
         if match is None or (picture_suffix(path) or "").removesuffix(".gz") not in suffixes:
             continue
         other = found.setdefault(match[1], path)
-        if other != path and path.name != f"{other.name}.gz":
+        if other != path:
             raise InputError(f"{str(other)!r} and {str(path)!r} differ only in their format: remove one.")
     return found
 

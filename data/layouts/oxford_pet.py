@@ -1,11 +1,11 @@
 """Reads the Oxford-IIIT Pet set through torchvision: cats and dogs, cut out of their background."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from data.catalogue import INDEX, Catalogue, Sample, planes_by_value
-from data.input_error import InputError
-from data.layouts.layout import Layout, require_files
+from data.catalogue import Catalogue, planes_by_value
+from data.layouts.layout import Layout, read_lists
 from data.segmentation_data import MULTILABEL, Part
 
 # The values of the owner's masks; the outline may be either.
@@ -29,21 +29,12 @@ def read_oxford_pet(root: Path) -> Catalogue:
     from torchvision.datasets import OxfordIIITPet
 
     home = LAYOUT.find_home(root)
-    samples = []
-    for part, name in _LISTS.items():
-        listed_in = home / _FOLDER / "annotations" / f"{name}.txt"
-        try:
-            pets = OxfordIIITPet(home, split=name, target_types="segmentation")
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"list {str(listed_in)!r} cannot be read ({error}): data {LAYOUT.source!r} must hold {LAYOUT.shown}; "
-                f"get it from {LAYOUT.origin}."
-            ) from error
-        images, masks = [Path(path) for path in pets._images], [Path(path) for path in pets._segs]
-        require_files(images, masks, listed_in)
-        samples += [
-            Sample(name=image.stem, image=image, masks={INDEX: mask}, part=part)
-            for image, mask in zip(images, masks, strict=True)
-        ]
+
+    def read(name: str) -> tuple[Iterable[Path], Iterable[Path]]:
+        pets = OxfordIIITPet(home, split=name, target_types="segmentation")
+        return map(Path, pets._images), map(Path, pets._segs)
+
+    lists = {part: home / _FOLDER / "annotations" / f"{name}.txt" for part, name in _LISTS.items()}
+    samples = read_lists(LAYOUT, lists, read)
     contents = partial(planes_by_value, {PET: "pet"}, MULTILABEL, ignored=(OUTLINE,), background=(BACKGROUND,))
     return LAYOUT.catalogue(home, samples, contents)

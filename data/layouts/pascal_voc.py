@@ -1,11 +1,11 @@
 """Reads the segmentation part of Pascal VOC 2012 through torchvision: twenty classes of things."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from data.catalogue import INDEX, Catalogue, Sample, planes_by_value
-from data.input_error import InputError
-from data.layouts.layout import Layout, require_files
+from data.catalogue import Catalogue, planes_by_value
+from data.layouts.layout import Layout, read_lists
 from data.segmentation_data import MULTICLASS, Part
 
 CLASSES = (
@@ -35,22 +35,13 @@ def read_pascal_voc(root: Path) -> Catalogue:
     from torchvision.datasets import VOCSegmentation
 
     home = LAYOUT.find_home(root)
-    samples = []
-    for part, name in _LISTS.items():
-        listed_in = home / _FOLDER / "ImageSets" / "Segmentation" / f"{name}.txt"
-        try:
-            scenes = VOCSegmentation(home, year="2012", image_set=name)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"list {str(listed_in)!r} cannot be read ({error}): data {LAYOUT.source!r} must hold {LAYOUT.shown}; "
-                f"get it from {LAYOUT.origin}."
-            ) from error
-        images, masks = [Path(path) for path in scenes.images], [Path(path) for path in scenes.masks]
-        require_files(images, masks, listed_in)
-        samples += [
-            Sample(name=image.stem, image=image, masks={INDEX: mask}, part=part)
-            for image, mask in zip(images, masks, strict=True)
-        ]
+
+    def read(name: str) -> tuple[Iterable[Path], Iterable[Path]]:
+        scenes = VOCSegmentation(home, year="2012", image_set=name)
+        return map(Path, scenes.images), map(Path, scenes.masks)
+
+    lists = {part: home / _FOLDER / "ImageSets" / "Segmentation" / f"{name}.txt" for part, name in _LISTS.items()}
+    samples = read_lists(LAYOUT, lists, read)
     classes = dict(enumerate(CLASSES, start=1))
     contents = partial(planes_by_value, classes, MULTICLASS, ignored=(OUTLINE,), background=(0,))
     return LAYOUT.catalogue(home, samples, contents)

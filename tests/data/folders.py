@@ -1,12 +1,17 @@
 """Makes small data folders and arrays for tests."""
 
+import errno
 import gzip
 import io
+import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 from data.prepare import fingerprint_of
@@ -42,6 +47,18 @@ def write_picture(path: Path, pixels: npt.NDArray[Any]) -> Path:
     return path
 
 
+def write_white_is_zero(path: Path, stored: npt.NDArray[np.unsignedinteger[Any]]) -> Path:
+    """Saves numbers (H, W) of 8 or 16 bits as a TIFF that says that its white is 0, which Pillow does not write."""
+    height, width = stored.shape
+    content = stored.astype(f"<u{stored.itemsize}").tobytes()
+    numbers = {256: width, 257: height, 258: 8 * stored.itemsize, 259: 1, 262: 0, 273: 8, 277: 1, 278: height}
+    tags = {**numbers, 279: len(content)}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(content)) + content
+    path.write_bytes(head + struct.pack("<H", len(tags)) + entries + bytes(4))
+    return path
+
+
 def some_image(seed: int = 0, height: int = 12, width: int = 10) -> npt.NDArray[np.uint8]:
     """A random RGB image (H, W, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -70,6 +87,31 @@ def class_folder(root: Path, classes: tuple[str, ...] = ("bright", "red"), count
             if index >= place:
                 write_picture(root / "masks" / name / f"{index:03}.png", some_mask(*[255] * (place + 1)))
     return root
+
+
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets nobody list or enter the folder, not even root, as whom tests run in many a container."""
+    list_folder, scan, ask = Path.iterdir, os.scandir, Path.stat
+
+    def refuse_if(closed: bool, path: Any) -> None:
+        if closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        refuse_if(path == folder, path)
+        return list_folder(path)
+
+    def scandir(path: Any) -> Any:
+        refuse_if(Path(path) == folder, path)
+        return scan(path)
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        refuse_if(folder in path.parents, path)
+        return ask(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "stat", stat)
 
 
 def data_of(

@@ -161,6 +161,8 @@ def test_a_gzip_bomb_is_unpacked_no_further_than_it_may(tmp_path: Path) -> None:
         (npy("(2, 2) + f()"), "cannot be read"),
         (npy("(2, 2"), "cannot be read"),
         (npy("(" * 5000), "cannot be read"),
+        (npy("-" * 8000 + "1"), "cannot be read .*nested deeper than any array's"),
+        (npy("(True, 2)", content=bytes(2)), r"has the shape \(True, 2\)"),
         (b"\x93NUMPY\x09\x00", "version .* is not known"),
         (npy((1, 2), "<f4", struct.pack("<2f", 0.5, float("nan"))), "holds NaN or infinity in 1 of 2 pixels: give"),
         (npy((1, 2), "<f4", struct.pack("<2f", float("inf"), float("nan"))), "in 2 of 2 pixels"),
@@ -171,6 +173,14 @@ def test_an_array_that_lies_or_holds_no_numbers(tmp_path: Path, content: bytes, 
     path.write_bytes(content)
     for read in ALL[:3]:
         one_line(read, path, message)
+
+
+def test_a_message_repeats_little_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(npy("(" + "7" * 9000 + ")"))
+    with pytest.raises(InputError, match="Cannot parse header") as caught:
+        read_color(path)
+    assert len(str(caught.value)) < len(str(path)) + 350
 
 
 def test_nan_in_a_tiff(tmp_path: Path) -> None:
@@ -196,6 +206,8 @@ def pixels(values: Any, kind: type) -> np.ndarray:
         (read_grey, "a.npy", pixels([-1, 1], np.int8), "holds the value -1: masks go from 0"),
         (read_grey, "a.tif", pixels([0, 300], np.int32), "int32 up to 300"),
         (read_grey, "a.npy", np.zeros((2, 3, 4), np.uint8), r"shape \(2, 3, 4\), .* planes of all classes directly"),
+        (read_grey, "a.png", pixels([0, 128, 255], np.uint16), "16 bits .* nothing above 255, as if 8 bits were saved"),
+        (read_grey, "a.npy", np.array([[0, 2]], ">u2"), "16 bits .* nothing above 2, as if"),
         (read_index, "a.npy", pixels([0.5, 1], np.float32), "holds 0.5, which is no class: .* masks/<class>/"),
         (read_index, "a.npy", pixels([0, 2**40], np.int64), "too large for a class"),
         (read_index, "a.npy", pixels([0, 2**63], np.uint64), "too large for a class"),

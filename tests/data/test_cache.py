@@ -336,6 +336,22 @@ def test_pictures_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.Monk
     assert not kept.arrays["images"].flags.writeable
 
 
+def test_entries_that_nobody_reads_go_when_another_is_made(tmp_path: Path, cache: Path) -> None:
+    root = index_folder(tmp_path)
+    names = {}
+    for size in (12, 13, 14):
+        before = set(cache.iterdir())
+        prepare(find(str(root)), Preparation(size=size), cache)
+        (names[size],) = set(cache.iterdir()) - before
+    (cache / "own").mkdir()  # not one of ours
+    for folder in cache.iterdir():
+        os.utime(folder, (0, time.time() - 31 * 24 * 3600))
+    prepare(find(str(root)), Preparation(size=13), cache)  # is read, so it is in use
+    prepare(find(str(root)), Preparation(size=15), cache)
+    assert not names[12].exists() and not names[14].exists() and names[13].is_dir() and (cache / "own").is_dir()
+    assert len(list(cache.iterdir())) == 3
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotKeptError, match="Not a directory"), sole_access(tmp_path / "file" / "cache" / "entry"):

@@ -32,6 +32,13 @@ def test_colors(tmp_path: Path) -> None:
     assert declared.background == (0xFFFFFF,) and declared.ignored == (0x010203,)
 
 
+@pytest.mark.parametrize("word", ["ignore", "Ignore", "void", "VOID", "unlabeled", "Unlabelled"])
+def test_what_does_not_count_has_many_names(tmp_path: Path, word: str) -> None:
+    declared = declare(tmp_path, f"0 Background\n1 Cell\n2 {word}\n3 ignore\n4 BACKGROUND")
+    assert declared.classes == {1: "Cell"}
+    assert declared.background == (0, 4) and declared.ignored == (2, 3)
+
+
 def test_accents_are_one_sign(tmp_path: Path) -> None:
     assert declare(tmp_path, "1 ne\u0301vrose").classes == {1: "n\u00e9vrose"}
 

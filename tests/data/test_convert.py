@@ -1,15 +1,22 @@
 """Data sets written as plain folders."""
 
+import errno
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.command_line import run_command
 from data.convert import main, write_folder
+from data.input_error import InputError
 from data.pictures import picture_size
 from data.readers import load
-from tests.data.folders import index_folder, some_image, some_mask, write_picture
+from data.segmentation_data import Preparation
+from tests.data.folders import data_of, index_folder, some_image, some_mask, write_picture
+from tests.data.layouts import LAID_OUT
 
 
 def test_a_drawn_set_reads_back_the_same_inside_its_field_of_view(tmp_path: Path) -> None:
@@ -35,6 +42,44 @@ def test_classes_of_an_index_mask_keep_their_names(tmp_path: Path) -> None:
     assert copy.class_names == ("cytoplasm", "nucleus")
     assert copy.label_mode == "multiclass"
     assert np.array_equal(copy.masks, cells.masks)
+
+
+def test_patients_stay_together(tmp_path: Path) -> None:
+    children = LAID_OUT["chasedb1"]
+    children.write(tmp_path / "set")
+    before = load("chasedb1", root=tmp_path / "set", preparation=Preparation(size="native"))
+    write_folder(before, tmp_path / "copy")
+    after = load(str(tmp_path / "copy"))
+    assert set(after.groups) == set(children.groups.values())
+    assert (after.names, after.groups, after.parts) == (before.names, before.groups, before.parts)
+
+
+def test_more_classes_than_a_mask_can_tell(tmp_path: Path) -> None:
+    data = data_of(np.ones((1, 256), bool))
+    write_folder(data, tmp_path / "planes")
+    with pytest.raises(
+        InputError, match=r"data 'made' has 256 classes that exclude each other, and .* tell 255: leave"
+    ):
+        write_folder(replace(data, label_mode="multiclass"), tmp_path / "values")
+    assert not (tmp_path / "values").exists()
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Image.Image.save
+
+    def fill_the_disk(image: Image.Image, path: Path) -> None:
+        if path.parent.name == "masks":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(image, path)
+
+    index_folder(tmp_path / "cells")
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
+    words = [str(tmp_path / "cells"), str(tmp_path / "copies" / "copy")]
+    assert run_command(main, words) == 2
+    assert not list((tmp_path / "copies").iterdir())
+    monkeypatch.undo()
+    assert run_command(main, words) == 0
+    assert [path.name for path in (tmp_path / "copies").iterdir()] == ["copy"]
 
 
 def test_without_a_field_of_view_none_is_written(tmp_path: Path) -> None:

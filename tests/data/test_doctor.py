@@ -2,16 +2,21 @@
 
 import io
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import data.mask_fit
+from data.catalogue import Catalogue, Sample, planes_by_file
 from data.checks.case import CERTAINTIES, LEVELS
 from data.doctor import CHECKS, Finding, examine
+from data.prepare import prepare
 from data.readers import load
 from data.segmentation_data import (
     MULTICLASS,
@@ -128,15 +133,25 @@ def few_to_choose_by(made: Made) -> set[int]:
     return {15, 16}
 
 
+def one_to_choose_by(made: Made) -> set[int]:
+    made.masks[13:17, 1] = 0
+    return {12}
+
+
 def uneven_parts(made: Made) -> set[int]:
     for index in range(12, 17):
         made.place(index, draw_scene(index, large=1.8))
     return set()
 
 
-def groups_in_names(made: Made) -> set[int]:
+def groups_torn_apart(made: Made) -> set[int]:
     made.names = [f"patient{index % 10:02}_{'LR'[index // 10]}" for index in range(COUNT)]
     return {2, 12}
+
+
+def groups_in_names(made: Made) -> set[int]:
+    made.names = [f"patient{index // 2:02}_{'LR'[index % 2]}" for index in range(COUNT)]
+    return {16, 17}
 
 
 def parts_share_pictures(made: Made) -> set[int]:
@@ -158,6 +173,15 @@ def near_copies_across_parts(made: Made) -> set[int]:
 def mirrored_copies_across_parts(made: Made) -> set[int]:
     made.images[18], made.masks[18] = saved_again(made.images[5][:, ::-1]), made.masks[5][..., ::-1]
     return {5, 18}
+
+
+def alike_throughout(made: Made) -> set[int]:
+    """A camera that stands still: the same scene, and only the noise differs."""
+    draw, image, planes = np.random.default_rng(0), *draw_scene(0)
+    for index in range(COUNT):
+        noisy = image + draw.normal(0, 5, image.shape)
+        made.images[index], made.masks[index] = noisy.clip(0, 255), np.roll(planes, index - 10, axis=2)
+    return set()
 
 
 def copies_in_a_part(made: Made) -> set[int]:
@@ -233,6 +257,13 @@ def planes_overlap(made: Made) -> set[int]:
 def overlapping_planes(made: Made) -> set[int]:
     made.label_mode = MULTILABEL
     return planes_overlap(made)
+
+
+def slight_overlap(made: Made) -> set[int]:
+    made.label_mode = MULTILABEL
+    rows, columns = np.nonzero(made.masks[2, 0])
+    made.masks[2, 1, rows[0], columns[0]] = 1
+    return {2}
 
 
 def rare_class(made: Made) -> set[int]:
@@ -340,12 +371,15 @@ FAULTS: dict[str, tuple[Callable[[Made], set[int]], str, set[str]]] = {
             class_not_in_validation: set[str](),
             class_not_in_test: set[str](),
             few_to_choose_by: set[str](),
+            one_to_choose_by: {"uneven_parts"},
             uneven_parts: set[str](),
+            groups_torn_apart: set[str](),
             groups_in_names: set[str](),
             parts_share_pictures: {"copies_across_parts"},
             copies_across_parts: set[str](),
             near_copies_across_parts: set[str](),
             copies_in_a_part: set[str](),
+            alike_throughout: {"turned_masks", "swapped_masks", "shifted_masks", "unlike_masks"},
             copies_with_other_masks: {"copies_in_a_part"},
             swapped_masks: set[str](),
             shifted_masks: set[str](),
@@ -356,6 +390,7 @@ FAULTS: dict[str, tuple[Callable[[Made], set[int]], str, set[str]]] = {
             same_planes: {"overlapping_planes"},
             planes_overlap: set[str](),
             overlapping_planes: set[str](),
+            slight_overlap: set[str](),
             rare_class: set[str](),
             empty_images: set[str](),
             specks: {"unlike_masks"},
@@ -449,7 +484,93 @@ def test_many_equal_pictures_are_no_burden() -> None:
     data = data_of(np.repeat(image[None], count, axis=0), np.repeat(planes[None], count, axis=0))
     split = Split(train=tuple(range(count - 100)), validation=tuple(range(count - 100, count)))
     checks = {found.check for found in examine(data, (split,))}
-    assert {"parts_share_pictures", "copies_across_parts"} <= checks
+    assert {"parts_share_pictures", "copies_across_parts"} <= checks and "alike_throughout" not in checks
+
+
+def test_near_copies_never_stop_a_search(made: Made) -> None:
+    for index in (12, 13, 14, 15, 16):
+        made.images[index], made.masks[index] = saved_again(made.images[index - 12]), made.masks[index - 12]
+    findings = made.examine()
+    assert {found.check for found in findings} == {"near_copies_across_parts"}
+    assert findings[0].level == "warning" and findings[0].what.startswith("5 pairs of pictures, nearly the same, are")
+
+
+def test_exact_copies_are_told_where_all_is_alike(made: Made) -> None:
+    alike_throughout(made)
+    made.images[12], made.masks[12] = made.images[3], made.masks[3]
+    findings = {found.check: found for found in made.examine()}
+    assert set(findings["copies_across_parts"].pictures) == {"scene03", "scene12"}
+    assert "alike_throughout" in findings and "near_copies_across_parts" not in findings
+
+
+def test_masks_of_how_many_copies_were_compared_is_told(made: Made) -> None:
+    made.images[:8] = made.images[0]
+    (found,) = [found for found in made.examine() if found.check == "copies_with_other_masks"]
+    assert re.search(r"^28 pairs of equal pictures have .* or more in the first 20 pairs\.$", found.what)
+    made.images[2:8] = [draw_scene(seed)[0] for seed in range(2, 8)]
+    (found,) = [found for found in made.examine() if found.check == "copies_with_other_masks"]
+    assert re.search(r"Dice with each other is 0\.\d+\.$", found.what)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expression"),
+    [
+        ("p{:02}_{}", "^[^_]+"),
+        ("p_{:02}_{}", r"^(.+)_\d+$"),
+        ("slide-{:02}-{}", r"^(.+)-\d+$"),
+        ("Image_{:02}{}", "^(.+)[LR]$"),
+        ("eye {:02}.{}", "^[^.]+"),
+        ("a_{:02}b{}", r"^(.+?)[-_. ]*\d+$"),
+        ("a_{:02}-{}", None),
+    ],
+)
+def test_the_expression_for_groups_does_what_is_said(made: Made, pattern: str, expression: str | None) -> None:
+    sides = "LR" if pattern == "Image_{:02}{}" else ("left", "right") if expression is None else "12"
+    made.names = [pattern.format(index % 10, sides[index // 10]) for index in range(COUNT)]
+    (found,) = made.examine()
+    assert found.check == "groups_torn_apart" and found.level == "warning"
+    *_, option, written = shlex.split(found.remedy.removesuffix("."))
+    assert option == "--group-by" and (expression is None or written == expression)
+    data = data_of(made.images, made.masks, label_mode=MULTICLASS, names=tuple(made.names))
+    for folds in (1, 4):
+        splits = split_data(data, Splitting(group_by=written, folds=folds))
+        for split in splits:
+            parts = [{index % 10 for index in part} for part in split.parts.values()]
+            assert sum(map(len, parts)) == 10, "the two pictures of a patient stand in one part"
+        assert not examine(data, splits) or "groups_torn_apart" not in {one.check for one in examine(data, splits)}
+
+
+def test_remedies_fit_folds(made: Made) -> None:
+    made.masks[5:10] = 0
+    made.images[12] = made.images[3]
+    made.splits = tuple(
+        Split(train=tuple({*range(COUNT)} - {*fold}), validation=tuple(fold))
+        for fold in (range(start, start + 5) for start in range(0, COUNT, 5))
+    )
+    remedies = {found.check: found.remedy for found in made.examine()}
+    assert {"nothing_to_choose_by", "copies_across_parts"} <= set(remedies)
+    assert not [check for check, remedy in remedies.items() if "--validation-ids" in remedy]
+
+
+def test_a_reader_whose_exclusive_classes_overlap_is_refused(tmp_path: Path) -> None:
+    root = write_scenes(tmp_path, by_class=True)
+    samples = []
+    for index in range(12):
+        masks = {name: root / "masks" / name / f"{index:02}.png" for name in ("bright", "dark")}
+        samples.append(Sample(name=f"{index:02}", image=root / "images" / f"{index:02}.png", masks=masks))
+    write_picture(samples[3].masks["dark"], np.full((SIDE, SIDE), 255, np.uint8))
+    contents = partial(planes_by_file, ("bright", "dark"), MULTICLASS)
+    data = prepare(Catalogue(source="own", samples=tuple(samples), open=contents), Preparation(), None)
+    errors = [found for found in examine(data, split_data(data)) if found.level == "error"]
+    assert [(found.check, found.pictures) for found in errors] == [("planes_overlap", ("03",))]
+
+
+def test_in_large_sets_the_masks_that_fit_worst_are_compared(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    swapped_masks(made)
+    made.masks[6] = made.masks[6][..., ::-1]
+    monkeypatch.setattr(data.mask_fit, "_MOST_PAIRS", 4 * COUNT)
+    found = {one.check: set(one.pictures) for one in made.examine()}
+    assert found == {"swapped_masks": {"scene04", "scene14"}, "turned_masks": {"scene06"}}
 
 
 def test_tiny_and_single_pictures_are_looked_at_too() -> None:

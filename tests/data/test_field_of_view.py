@@ -74,6 +74,10 @@ def test_a_disc_that_touches_three_sides_is_found() -> None:
         np.zeros((1, 1, 3), np.uint8),
         np.eye(3, dtype=np.uint8)[:, :, None].repeat(3, axis=2) * 200,
         np.full((2, 500, 3), 90, np.uint8),
+        *(np.pad(np.full((1, size, 3), 200, np.uint8), ((0, 0), (size, size), (0, 0))) for size in (200, 333, 5000)),
+        np.pad(np.full((333, 1, 3), 200, np.uint8), ((333, 333), (0, 0), (0, 0))),
+        np.pad(np.full((2, 300, 3), 200, np.uint8), ((0, 0), (300, 300), (0, 0))),
+        np.pad(np.full((3, 300, 3), 200, np.uint8), ((1, 1), (300, 300), (0, 0))),
     ],
 )
 def test_what_shows_no_disc_before_a_dark_border_counts_in_full(image: UInt8) -> None:

@@ -12,7 +12,7 @@ from data.folder import read_folder
 from data.input_error import InputError
 from data.readers import load
 from data.segmentation_data import Preparation
-from tests.data.folders import class_folder, index_folder, some_image, some_mask, write_picture
+from tests.data.folders import class_folder, close, index_folder, some_image, some_mask, write_picture
 
 DATASETS = Path(__file__).parents[3] / "shared" / "datasets"
 RED, GREEN, GREY, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (128, 128, 128), (255, 255, 255), (0, 0, 0)
@@ -61,6 +61,20 @@ def test_values_of_sixteen_bits_are_classes(tmp_path: Path) -> None:
     data = load(str(row_folder(tmp_path, row(0, 300, 1000, kind=np.uint16))))
     assert data.class_names == ("class_300", "class_1000")
     np.testing.assert_array_equal(data.masks[0, :, 0], [[0, 1, 0], [0, 0, 1]])
+
+
+def test_large_values_and_steps_of_grey_are_classes(tmp_path: Path) -> None:
+    data = load(str(row_folder(tmp_path, row(0, 64, 128, 192, 255))))
+    assert data.class_names == ("class_64", "class_128", "class_192", "class_255")
+
+
+def test_declaring_settles_what_255_and_0_mean(tmp_path: Path) -> None:
+    row_folder(tmp_path, row(1, 2, 255), row(1, 1, 2))
+    (tmp_path / "classes.txt").write_text("1 background\n2 cell\n255 Void")
+    data = load(str(tmp_path))
+    assert data.class_names == ("cell",)
+    np.testing.assert_array_equal(data.masks[:, 0, 0], [[0, 1, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(data.valid[:, 0], [[1, 1, 0], [1, 1, 1]])
 
 
 def test_declared_values_name_the_classes(tmp_path: Path) -> None:
@@ -411,6 +425,22 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         _one_mask(np.full((12, 10), -1, np.int16), ".npy"),
         r"003\.npy' holds the value -1: say in a file classes\.txt .* `-1 ignore`",
     ),
+    "some masks 0 and 1, some 0 and 255": (
+        lambda root: (
+            _each_mask(lambda: some_mask(1))(root),
+            write_picture(root / "masks" / "002.png", some_mask(255)),
+        ),
+        r"000\.png' holds 1 but .*002\.png' 255, and no mask both, .* in one way, .* name both .*classes\.txt",
+    ),
+    "255 beside small values": (
+        _each_mask(lambda: some_mask(1, 2, 255)),
+        r"000\.png' holds 255 beside small values \(1, 2\): say what it is .*classes\.txt, such as `255 ignore`",
+    ),
+    "255 beside one": (_each_mask(lambda: some_mask(1, 255)), r"000\.png' holds 255 beside small values \(1\): say"),
+    "several values without 0": (
+        _each_mask(lambda: some_mask(1, 2) + np.uint8(1)),
+        r"no mask in .* holds 0 but the values 1, 2, 3, .*classes\.txt, such as `1 background`",
+    ),
     "NaN": (_one_mask(np.full((12, 10), np.nan), ".npy"), r"003\.npy' holds NaN or infinity in 120 of 120 pixels"),
     "two of one name": (
         lambda root: write_picture(root / "images" / "002.png", some_image()),
@@ -450,6 +480,15 @@ def test_class_folders_that_do_not_pair(tmp_path: Path) -> None:
     for path in (root / "masks" / "red").iterdir():
         write_picture(path, some_mask(100, 100))
     refuse(root, r"class 'red' has no pixel .* mask_threshold 0\.5")
+
+
+@pytest.mark.parametrize("closed", ["", "images", "masks"])
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    close(index_folder(tmp_path / "cells") / closed, monkeypatch)
+    refuse(
+        tmp_path / "cells",
+        rf"{closed or 'cells'}[^']*' cannot be read \(Permission denied\): see to it that you may read",
+    )
 
 
 def test_a_missing_and_an_empty_folder(tmp_path: Path) -> None:

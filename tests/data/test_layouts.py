@@ -14,7 +14,7 @@ from data.layouts.layout import find_pictures
 from data.layouts.stare import PARTS
 from data.readers import find, load
 from data.segmentation_data import Preparation, SegmentationData
-from tests.data.folders import some_mask, write_picture
+from tests.data.folders import close, some_mask, write_picture
 from tests.data.layouts import (
     LAID_OUT,
     index_mask,
@@ -44,15 +44,36 @@ def test_stare_has_the_twenty_images_of_its_owner() -> None:
     assert {part: len(names.split()) for part, names in PARTS.items()} == {"train": 8, "validation": 2, "test": 10}
 
 
-def test_stare_may_be_unpacked_beside_its_packed_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("twin", "told"), [("ppm", r"\.ppm' and .*\.ppm\.gz"), ("png", r"\.png' and .*\.ppm\.gz")])
+def test_two_files_of_one_picture(tmp_path: Path, twin: str, told: str) -> None:
     write_stare("ah")(tmp_path)
-    before = read("stare", tmp_path)
-    images = tmp_path / "stare" / "stare-images"
-    write_picture(images / "im0001.ppm", noise("im0001", 1))
-    np.testing.assert_array_equal(read("stare", tmp_path).images, before.images)
-    write_picture(images / "im0001.png", noise("im0001", 1))
-    with pytest.raises(InputError, match=r"im0001\.png' and .*im0001\.ppm' differ only in their format: remove one"):
+    write_picture(tmp_path / "stare" / "stare-images" / f"im0001.{twin}", noise("im0001", 1))
+    with pytest.raises(InputError, match=rf"im0001{told}' differ only in their format: remove one"):
         read("stare", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["stare-images", "stare-images/im0001.ppm.gz"])
+def test_links_out_of_a_set(tmp_path: Path, name: str) -> None:
+    write_stare("ah")(tmp_path)
+    path = tmp_path / "stare" / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=rf"{name}' is a link to .*, outside of .*: a data set must be whole"):
+        find("stare", root=tmp_path)
+    path.unlink()
+    (tmp_path / "elsewhere").rename(path)
+    (tmp_path / "link").symlink_to("stare")
+    assert find("stare", root=tmp_path / "link").samples, "the set itself may be linked to"
+
+
+@pytest.mark.parametrize("closed", ["", "stare", "stare/stare-images"])
+def test_a_set_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    write_stare("ah")(tmp_path)
+    close(tmp_path / closed, monkeypatch)
+    with pytest.raises(
+        InputError, match=rf"{closed}[^']*' cannot be read \(Permission denied\): see .* all of data 'stare'"
+    ):
+        find("stare", root=tmp_path)
 
 
 def test_an_observer_who_is_not_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Masks of one class, of values, of colours and of planes, from every kind of file."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from data.input_error import InputError
 from data.masks import read_colors, read_grey, read_index, read_index_or_color, read_stack
-from tests.data.folders import some_image, write_picture
+from tests.data.folders import some_image, write_picture, write_white_is_zero
 
 PACKED = ["", ".gz"]
 GREY = [".png", ".tif", ".bmp", ".gif", ".pgm", ".npy"]
@@ -37,6 +38,32 @@ def test_zeros_and_ones_are_meant_in_full_whatever_their_kind(tmp_path: Path, na
         path = write_picture(tmp_path / name, np.array([[0, yes], [yes, 0]], kind))
         np.testing.assert_array_equal(read_grey(path), [[0, 255], [255, 0]])
         np.testing.assert_array_equal(read_index(path), [[0, yes], [yes, 0]])
+
+
+def test_a_mask_whose_white_is_stored_as_0(tmp_path: Path) -> None:
+    path = write_white_is_zero(tmp_path / "a.tif", np.array([[0, 1, 255]], np.uint8))
+    np.testing.assert_array_equal(read_index(path), [[0, 1, 255]])  # classes are numbers
+    np.testing.assert_array_equal(read_grey(path), [[255, 254, 0]])  # how sure a class is, is a look
+    np.testing.assert_array_equal(read_colors(path), [[0xFFFFFF, 0xFEFEFE, 0]])
+    deep = write_white_is_zero(tmp_path / "deep.tif", np.array([[0, 1000, 65535]], np.uint16))
+    np.testing.assert_array_equal(read_index(deep), [[0, 1000, 65535]])
+    np.testing.assert_array_equal(read_grey(deep), [[255, 252, 0]])
+    write_white_is_zero(path, np.array([[0, 255]], np.uint8))
+    np.testing.assert_array_equal(read_grey(path), [[255, 0]])
+    with pytest.raises(
+        InputError, match=r"a\.tif' is a TIFF whose white is stored as 0 .* not known .* save it as PNG"
+    ):
+        read_index(path)
+
+
+def test_bits_whose_white_is_0_count_by_their_look(tmp_path: Path) -> None:
+    # A fax's kind of TIFF, which programs write for black and white.
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    content = (tmp_path / "a.tif").read_bytes()
+    assert content != content.replace(struct.pack("<HHII", 262, 3, 1, 0), b"")
+    with Image.open(tmp_path / "a.tif") as picture:
+        looks = np.asarray(picture) * 255
+    np.testing.assert_array_equal(read_index(tmp_path / "a.tif"), looks)
 
 
 def test_bools_are_masks_too(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from data.pictures import (
     picture_suffix,
     read_color,
 )
-from tests.data.folders import some_image, write_picture
+from tests.data.folders import some_image, write_picture, write_white_is_zero
 
 COLOR = [".png", ".tif", ".tiff", ".bmp", ".ppm", ".pnm", ".npy"]
 GREY = [".png", ".tif", ".bmp", ".gif", ".pgm", ".npy"]
@@ -178,6 +178,13 @@ def test_a_file_that_says_it_has_twelve_bits_is_as_bright_as_it_should(tmp_path:
     np.testing.assert_array_equal(read_color(tmp_path / "a.tif")[..., 0], [[0, 255]])
 
 
+def test_a_picture_whose_white_is_0_looks_as_it_should(tmp_path: Path) -> None:
+    shallow = write_white_is_zero(tmp_path / "a.tif", np.array([[0, 5, 255]], np.uint8))
+    deep = write_white_is_zero(tmp_path / "b.tif", np.array([[0, 5 * 257, 65535]], np.uint16))
+    for path in (shallow, deep):
+        np.testing.assert_array_equal(read_color(path)[..., 0], [[255, 250, 0]])
+
+
 def twelve_bit_tiff(left: int, right: int) -> bytes:
     """Two pixels of 12 bits, which Pillow reads and does not write."""
     tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
@@ -201,6 +208,8 @@ def test_arrays_may_be_in_any_order_and_of_one_channel(tmp_path: Path) -> None:
     one = write_picture(tmp_path / "one.npy", image[..., :1])
     np.testing.assert_array_equal(read_color(one), np.repeat(image[..., :1], 3, axis=2))
     assert picture_size(one) == (12, 10)
+    foreign = write_picture(tmp_path / "foreign.npy", (image * np.uint16(257)).astype(">u2"))
+    np.testing.assert_array_equal(read_color(foreign), image)
 
 
 def test_a_phones_picture_with_a_preview_is_the_picture(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Pictures of all sizes become arrays of one size: aspect, colour, thresholds, padding, and what is refused."""
 
 import hashlib
+import os
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import data.pictures
 import data.prepare
 from data.catalogue import Catalogue, Contents, Pixels, Sample
 from data.field_of_view import find_field_of_view
@@ -232,6 +236,50 @@ def test_a_picture_that_changes_while_it_is_read_is_told() -> None:
     catalogue = Catalogue(source="made", samples=(Sample(name="one"),), open=lambda: contents)
     with pytest.raises(InputError, match="'one' changed while it was read"):
         prepare(catalogue, Preparation(), None)
+
+
+@pytest.mark.parametrize(("memory", "most"), [(2**40, 8), (2**26, 2), (2**20, 1)])
+def test_large_pictures_are_prepared_few_at_a_time(monkeypatch: pytest.MonkeyPatch, memory: int, most: int) -> None:
+    monkeypatch.setattr(data.prepare, "total_memory", lambda: memory)
+    lock, running, highest = threading.Lock(), 0, 0
+
+    def read(sample: Sample) -> Pixels:
+        nonlocal running, highest
+        with lock:
+            running += 1
+            highest = max(highest, running)
+        time.sleep(0.03)
+        with lock:
+            running -= 1
+        image = np.zeros((200, 300, 3), np.uint8)
+        return Pixels(image=image, planes=np.full((1, 200, 300), 255, np.uint8))
+
+    contents = Contents(class_names=("thing",), label_mode=MULTILABEL, read=read, size=lambda sample: (200, 300))
+    samples = tuple(Sample(name=f"{index:02}") for index in range(16))
+    prepare(Catalogue(source="made", samples=samples, open=lambda: contents), Preparation(), None)
+    assert highest == most
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_a_file_that_is_replaced_while_others_are_read_is_told(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, change: str
+) -> None:
+    root = index_folder(tmp_path)
+
+    def read_color(path: Path) -> UInt8:
+        image = data.pictures.read_color(path)
+        if path.stem == "001" and change == "replaced":  # by one of the same size
+            write_picture(path, some_image(99))
+            os.utime(path, ns=(1, 1))
+        elif path.stem == "001":
+            path.unlink()
+        return image
+
+    monkeypatch.setattr("data.catalogue.read_color", read_color)
+    with pytest.raises(InputError, match=r"changed while it was read|001\.bmp' cannot be read any more"):
+        prepare(find(str(root)), Preparation(), cache if kept else None)
+    assert list(cache.iterdir()) == []
 
 
 def test_only_a_few_pictures_are_held_at_a_time(tmp_path: Path, cache: Path) -> None:

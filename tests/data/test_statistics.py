@@ -1,5 +1,7 @@
 """What is counted of a picture, against counts by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,50 @@ def test_large_pictures_are_moved_in_their_own_pixels() -> None:
     plane[0, 230:430, 260:560] = 1
     rows, columns = measure(image, plane, np.ones((600, 800), np.uint8)).shifts[0]
     assert abs(rows + 30) <= 2 and abs(columns - 40) <= 2
+
+
+@pytest.mark.parametrize("shape", [(700, 500), (5, 70000), (70000, 5)])
+def test_what_is_counted_in_bands_is_counted_in_all(shape: tuple[int, int]) -> None:
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    planes, valid = draw.integers(0, 2, (3, *shape), dtype=np.uint8), draw.integers(0, 2, shape, dtype=np.uint8)
+    planes[0] &= draw.integers(0, 8, shape, dtype=np.uint8) == 0
+    counted, inside = measure(image, planes, valid), planes & valid
+    assert counted.overlap_pixels.tolist() == [(inside.sum(axis=0) > 1).sum()]
+    for channel in range(3):
+        expected = np.bincount(image[..., channel][valid == 1], minlength=256)
+        np.testing.assert_array_equal(counted.histograms[0, channel], expected)
+    around = np.pad(inside[0], 1)
+    neighbours = sum(np.roll(around, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)) - around
+    assert counted.lone_pixels[0, 0] == ((neighbours[1:-1, 1:-1] == 0) & (inside[0] == 1)).sum()
+    around = np.pad(inside[0], 1, mode="edge")
+    beside = [np.roll(around, *way)[1:-1, 1:-1] for way in ((1, 0), (-1, 0), (1, 1), (-1, 1))]
+    assert counted.edge_pixels[0, 0] == ((np.min(beside, axis=0) == 0) & (inside[0] == 1)).sum()
+
+
+def test_places_beyond_16_bits_are_right() -> None:
+    plane = np.zeros((1, 2, 40000), np.uint8)
+    plane[0, 1, 39990] = 1
+    assert measure(np.zeros((2, 40000, 3), np.uint8), plane, np.ones((2, 40000), np.uint8)).places[
+        0, 0, 0
+    ].tolist() == [
+        1,
+        39990,
+    ]
+
+
+def test_a_large_picture_is_measured_in_little_memory() -> None:
+    side = 1500
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    planes, valid = np.zeros((4, side, side), np.uint8), np.ones((side, side), np.uint8)
+    planes[:, 100:900, 200:1100] = 1
+    tracemalloc.start()
+    try:
+        measure(image, planes, valid)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * side * side
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2)])

@@ -105,3 +105,11 @@ def test_a_class_that_is_absent_gives_no_infinity(name: str) -> None:
     weights = class_weights(name, data, Split(train=(0, 1), validation=()))
     assert weights.isfinite().all()
     assert (weights > 0).all()
+
+
+def test_pictures_that_are_drawn_less_often_count_less() -> None:
+    data = pictures_of([20], [0], [0], label_mode=MULTILABEL)
+    split = Split(train=(0, 1, 2), validation=())
+    # 80 others beside the class, and 200 in pictures without it, all of which count, half, or not at all.
+    for empty_images, weight in ((1.0, 280 / 20), (0.5, 180 / 20), (0.0, 80 / 20)):
+        assert class_weights("inverse", data, split, empty_images).tolist() == pytest.approx([weight])

@@ -71,6 +71,14 @@ def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
 
+    other = ["--validation-fraction", 0.6, "--split-seed", 3]
+    elsewhere, repeated = tmp_path / "elsewhere", tmp_path / "repeated"
+    assert run_module("model.train", "--like", first / BEST, "--folder", elsewhere, "--device", "cpu", *other) == 0
+    assert run_module("model.train", "--like", elsewhere / BEST, "--folder", repeated, "--device", "cpu") == 0
+    cards = [read_card(folder / BEST / CONFIG) for folder in (first, elsewhere, repeated)]
+    assert cards[0].validation_images != cards[1].validation_images == cards[2].validation_images
+    assert cards[1].train_images == cards[2].train_images
+
     changes = ["--depth", 3, "--color", "rgb", "--size", "native", "--max-epochs", 1, "--device", "cpu"]
     assert run_module("model.train", *changes, "--like", first / BEST, "--folder", changed) == 0
     expected_config = replace(card.config, depth=3, max_epochs=1)

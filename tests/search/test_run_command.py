@@ -16,7 +16,7 @@ from model.config import TrainConfig
 from search.driver import Outcome
 from search.leaderboard import columns, read
 from search.record import TrialRecord
-from search.run import NO_MODEL, conclude, describe_splits, show_classes
+from search.run import NO_MODEL, conclude, describe_splits, inspect_command, show_classes
 from search.run_folder import RunFolder
 from search.settings import SearchSettings
 from tests.search.commands import SMALL, run_here, start
@@ -106,10 +106,19 @@ def test_splits_are_told_in_one_line() -> None:
     assert describe_splits([split, uneven]).startswith("2 folds of 15 to 16 to train on, 4 to 5 to choose by; 10")
 
 
-def ended(outcome: Outcome, folder: Path, storage: str = "runs") -> tuple[int, list[str]]:
+def test_it_says_how_to_look_at_the_data_as_the_search_sees_them() -> None:
+    plain = SearchSettings(data="my pictures")
+    assert inspect_command(plain).endswith("-m data.inspect 'my pictures'")
+    seen = replace(plain, data_root=Path("sets"), size="native", clahe=True, folds=3, group_by="^p.")
+    assert inspect_command(seen).split("'my pictures' ")[1] == (
+        "--size native --clahe --group-by '^p.' --folds 3 --data-root sets"
+    )
+
+
+def ended(outcome: Outcome, folder: Path, storage: str = "runs", folds: int = 1) -> tuple[int, list[str]]:
     """What the command says of this outcome: exit code and lines."""
     out = StringIO()
-    settings = SearchSettings(storage=Path(storage))
+    settings = SearchSettings(storage=Path(storage), folds=folds)
     console = Console(file=out, markup=False, soft_wrap=True)
     code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), outcome, console)
     return code, out.getvalue().splitlines()
@@ -126,6 +135,14 @@ def test_an_interrupted_search_says_how_to_go_on() -> None:
     _, lines = ended(interrupted, Path("my runs/mine"), "my runs")
     assert lines[-1].endswith("--resume --name mine --storage 'my runs'")
     assert lines[-2].endswith("'my runs/mine/best' PICTURES")
+
+
+def test_a_best_model_that_was_not_judged_on_all_folds_is_no_secret() -> None:
+    for through, told in ((1, True), (3, False)):
+        best = replace(RECORD, folds=through)
+        _, lines = ended(Outcome(records=[best], best=best, interrupted=False), Path("runs/mine"), folds=3)
+        assert any(f"(t0000, val_dice 0.5000, mean of {through} of 3 folds)" in line for line in lines)
+        assert any("no trial came through all its 3 folds" in line for line in lines) == told
 
 
 def test_a_search_without_any_model_says_why() -> None:
