@@ -12,8 +12,8 @@ and where anything else keeps a core busy, all that is torch's becomes many time
 
 What works picture by picture runs in two ways: in this process with two threads inside the library, and in a
 DataLoader of two workers with a thread each. The figure is against whichever is fastest. Elastic distortion is what the
-libraries are slowest at, so a second table shows ours and albumentations without it, and with albumentations' coarse and
-cheap GridDistortion in its place. With a CUDA device there is another table, for what runs there.
+libraries are slowest at, so a second table shows ours and albumentations without it, and with albumentations' coarse
+and cheap GridDistortion in its place. With a CUDA device there is another table, for what runs there.
 """
 
 import os

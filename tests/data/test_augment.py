@@ -402,6 +402,18 @@ def test_pixels_from_outside_are_mirrored_and_do_not_count() -> None:
     torch.testing.assert_close(samples, torch.full_like(samples, 255.0))
 
 
+def test_a_shifted_picture_goes_on_as_its_mirror_image() -> None:
+    height, width = 30, 40
+    samples, _, changes = changed(places(height, width), torch.zeros(height, width, dtype=torch.uint8), only("shift"))
+    for sample, shift in zip(samples, changes.shifts, strict=True):
+        for axis, side in ((0, width), (1, height)):
+            wanted = np.arange(side) + shift[axis]
+            # the mirrors stand at the edges of the outermost pixels, within which no pixel differs from its middle
+            wanted = np.where(wanted < -0.5, -1 - wanted, np.where(wanted > side - 0.5, 2 * side - 1 - wanted, wanted))
+            line = sample[0, 0] if axis == 0 else sample[1, :, 0]
+            np.testing.assert_allclose(line, wanted.clip(0, side - 1), atol=1e-3)
+
+
 @given(
     augmentation=strengths,
     height=st.integers(5, 40),
