@@ -42,7 +42,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--folds", "0"], ["folds 0 must be 1 or more"]),
         (["--folds", "99"], ["folds 99 is more than the 19 image(s)", "lower it"]),
         (["--train-ids", "1-9,99"], ["train_ids '99' names no image of 'synthetic'; there are 24"]),
-        (["--group-by", "left"], ["group_by 'left' finds nothing in any name of 'synthetic'"]),
+        (["--group-by", "left"], ["group_by 'left' finds nothing in 24 of 24 names of 'synthetic'"]),
         (["--name", "a/b"], ["name 'a/b' makes no good folder"]),
         (["--resume"], ["--resume needs the run to go on with: add its --name"]),
         (["--resume", "--name", "gone"], ["run 'gone' does not exist", "leave --resume out"]),
