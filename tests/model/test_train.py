@@ -199,6 +199,14 @@ def test_the_state_of_other_data_is_refused(squares: tuple[SegmentationData, Spl
         next(iter(train(SHORT, replace(data, fingerprint="other"), split, folder=tmp_path, resume=True)))
 
 
+def test_the_state_of_another_split_is_refused(squares: tuple[SegmentationData, Split], tmp_path: Path) -> None:
+    data, split = squares
+    next(iter(train(SHORT, data, split, folder=tmp_path)))
+    turned_round = replace(split, train=split.validation, validation=split.train)
+    with pytest.raises(InputError, match="another config or other data"):
+        next(iter(train(SHORT, data, turned_round, folder=tmp_path, resume=True)))
+
+
 @pytest.mark.parametrize("kept", [0, 50, -1])
 def test_a_damaged_state_is_refused(squares: tuple[SegmentationData, Split], tmp_path: Path, kept: int) -> None:
     next(iter(train(SHORT, *squares, folder=tmp_path)))

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -149,3 +151,14 @@ def test_a_fold_without_any_class_measures_nothing() -> None:
     assert means["val_dice"] == pytest.approx(0.55)
     assert (means["val_dice_red"], means["val_dice_bright"]) == (pytest.approx(0.5), pytest.approx(0.8))
     assert means["best_epoch"] == 2
+
+
+def test_a_worker_that_a_cancelled_import_has_spoilt_ends_itself() -> None:
+    # As an interrupted import leaves it: it cannot be had.
+    code = (
+        "import sys\nfrom search.folds import train_fold\nsys.modules['model.train'] = None\n"
+        "list(train_fold({}, 't0000', 0, None))"
+    )
+    project = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "")
