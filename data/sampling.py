@@ -94,14 +94,18 @@ def draw_order(
 
 
 def draw_batches(
-    pictures: Pictures, order: list[list[int]], sampling: Sampling, generator: np.random.Generator
+    pictures: Pictures, order: list[list[int]], sampling: Sampling, generator: np.random.Generator, *, skip: int = 0
 ) -> Generator[Batch, None, None]:
-    """A batch for each entry of `order`. The same generator state gives the same batches on one device.
+    """A batch for each entry of `order` after the first `skip`, which are drawn, but not looked at.
+
+    The same generator state gives the same batches on one device.
 
     Pictures that come slowly are fetched by another thread, ahead of the batch that is asked for; closing this
     generator ends it. What is drawn at random does not depend on it.
     """
-    cuts = (_cut(pictures, indices, sampling, generator) for indices in order)
+    for indices in order[:skip]:
+        _plan(pictures, indices, sampling, generator)
+    cuts = (_cut(pictures, indices, sampling, generator) for indices in order[skip:])
     fetched = read_ahead(cuts) if pictures.reads_ahead else cuts
     with closing(fetched):
         for cut in fetched:

@@ -1,6 +1,7 @@
 """Models and trainings on disk: safetensors for numbers, YAML and JSON for words. Loading never runs code.
 
-A model folder holds `model.safetensors` and `config.yaml`; a training's `last.safetensors` is enough to go on.
+A model folder holds `model.safetensors` and `config.yaml`, and `scores.json` where it was judged; a training's
+`last.safetensors` is enough to go on.
 """
 
 import json
@@ -25,14 +26,16 @@ from model.unet import UNet, build_unet
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
+SCORES = "scores.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What a model folder says about its weights.
 
-    config: how it was trained. channels: of its pictures. class_names: in the order of its planes. threshold: in
-    0..1, above which a "multilabel" probability counts as found. preparation: what pictures go through first.
+    config: how it was trained. channels: of its pictures. class_names: in the order of its planes. thresholds: of each
+    class, in 0..1, which a "multilabel" probability must reach to count as found. preparation: what pictures go through
+    first.
     source and fingerprint: the data it was trained on. train_images, validation_images: the names of the pictures that
     it learnt from and was chosen by; empty where it was not trained.
     """
@@ -41,7 +44,7 @@ class ModelCard:
     channels: int
     class_names: tuple[str, ...]
     label_mode: LabelMode
-    threshold: float
+    thresholds: tuple[float, ...]
     preparation: Preparation
     source: str
     fingerprint: str
@@ -50,7 +53,7 @@ class ModelCard:
 
     @classmethod
     def of(
-        cls, config: TrainConfig, data: SegmentationData, *, threshold: float, split: Split | None = None
+        cls, config: TrainConfig, data: SegmentationData, *, thresholds: tuple[float, ...], split: Split | None = None
     ) -> "ModelCard":
         """The card of a model for `data`. split: by which it is trained."""
         return cls(
@@ -58,7 +61,7 @@ class ModelCard:
             channels=data.channels,
             class_names=data.class_names,
             label_mode=data.label_mode,
-            threshold=threshold,
+            thresholds=thresholds,
             preparation=data.preparation,
             source=data.source,
             fingerprint=data.fingerprint,
@@ -73,9 +76,24 @@ class ModelCard:
         )
 
 
-def save_model(folder: Path, network: UNet, card: ModelCard, scores: Mapping[str, float]) -> None:
-    """Writes a model folder; its scores go along in the weights' header. Each file is replaced as a whole."""
+def save_model(
+    folder: Path,
+    network: UNet,
+    card: ModelCard,
+    scores: Mapping[str, float],
+    *,
+    judged: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a model folder; its scores go along in the weights' header. Each file is replaced as a whole.
+
+    judged: plain JSON of how it was judged, such as `Judgement.as_mapping` gives, for `scores.json`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    # Before the weights, so that whoever finds new weights never finds the scores of older ones beside them.
+    if judged is None:
+        (folder / SCORES).unlink(missing_ok=True)
+    else:
+        write_text(folder / SCORES, json.dumps(judged, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(folder / CONFIG, yaml.safe_dump(_plain(asdict(card)), sort_keys=False))
     save_tensors(folder / WEIGHTS, network.state_dict(), {"scores": dict(scores)})
 
@@ -117,7 +135,7 @@ def read_card(path: Path) -> ModelCard:
             channels=int(entries["channels"]),
             class_names=tuple(str(name) for name in entries["class_names"]),
             label_mode=entries["label_mode"],
-            threshold=float(entries["threshold"]),
+            thresholds=_read_thresholds(entries),
             preparation=Preparation(**entries["preparation"]),
             source=str(entries["source"]),
             fingerprint=str(entries["fingerprint"]),
@@ -135,6 +153,11 @@ def read_card(path: Path) -> ModelCard:
     if card.label_mode not in get_args(LabelMode) or card.channels < 1 or not card.class_names:
         raise InputError(
             f"{str(path)!r} has an unknown label_mode, no channels or no classes; take it from a finished training."
+        )
+    if len(card.thresholds) != len(card.class_names) or not all(0 <= threshold <= 1 for threshold in card.thresholds):
+        raise InputError(
+            f"{str(path)!r} has the thresholds {list(card.thresholds)}; there must be one from 0 to 1 for each of its "
+            f"{len(card.class_names)} classes; take it from a finished training."
         )
     return card
 
@@ -154,6 +177,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{str(path)!r} is damaged ({error}); take another checkpoint.") from error
+
+
+def _read_thresholds(entries: Mapping[str, Any]) -> tuple[float, ...]:
+    """The threshold of each class; older configurations have one for all classes."""
+    if "thresholds" in entries:
+        return tuple(float(threshold) for threshold in entries["thresholds"])
+    return (float(entries["threshold"]),) * len(entries["class_names"])
 
 
 def _plain(value: Any) -> Any:

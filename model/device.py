@@ -1,14 +1,20 @@
 """What the device of a training can do and shows: which it is, its arithmetic, its memory, its random numbers."""
 
+import ctypes
+import gc
+import os
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from data.input_error import InputError
+
+PROCESS_MEMORY = Path("/proc/self/clear_refs")  # where Linux lets a process reset what it counts of its memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -47,8 +53,78 @@ def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Torch's random state on the host and on the device, uint8, by name."""
+    state = {"host": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["device"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Brings back what `random_state` gave; a device's own state only where it was kept on one."""
+    torch.set_rng_state(state["host"].cpu())
+    if device.type == "cuda" and "device" in state:
+        torch.cuda.set_rng_state(state["device"].cpu(), device)
+
+
+@contextmanager
+def reproducible(wanted: bool, device: torch.device) -> Iterator[None]:
+    """Inside, torch computes the same to the last bit each time, where that is wanted; outside it is as before.
+
+    On a CPU that takes a single thread: sums that several threads share are taken in another order where there are
+    more of them. On a GPU it takes slower kernels.
+    """
+    if not wanted:
+        yield
+        return
+    # Must stand before cuBLAS is first used; CUDA's own documentation gives these two values.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    tuning = torch.backends.cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict)
+        torch.backends.cudnn.benchmark = tuning
+        torch.set_num_threads(threads)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the machine, had no memory left."""
+    # Torch raises plain RuntimeErrors on the CPU and from CUDA's libraries, which only their words tell from others.
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(
+        words in str(error).lower() for words in ("can't allocate memory", "out of memory")
+    )
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives memory that is no longer used back to the device, or to the system, for whoever else needs it."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        return
+    # glibc keeps what is freed, hundreds of megabytes after a large training, until it is told to let go.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Lets `peak_memory_mb` begin again at what is used now; on a CPU, where the system lets a process do so."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif PROCESS_MEMORY.exists():
+        with suppress(OSError):
+            PROCESS_MEMORY.write_text("5")  # proc(5): the highest size of the resident set so far
+
+
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory used so far, in MiB: on a CUDA device by tensors, else by the whole process."""
+    """Most memory used since it was reset, or so far, in MiB: on a CUDA device by tensors, else by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -23,7 +23,7 @@ def draw_sample(model: Path, data: SegmentationData, index: int) -> UInt8:
     pixels = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
     bfloat16 = uses_bfloat16(card.config.precision, torch.device("cpu"))
     probabilities = predict_probabilities(network, pixels, card.label_mode, bfloat16=bfloat16)
-    predicted = predicted_planes(probabilities, card.label_mode, card.threshold)[0].numpy()
+    predicted = predicted_planes(probabilities, card.label_mode, card.thresholds)[0].numpy()
     counted = data.valid[index].astype(np.bool_)
     rows, columns = counted.any(axis=1), counted.any(axis=0)
     inside = np.s_[..., : rows.nonzero()[0].max() + 1, : columns.nonzero()[0].max() + 1]  # padding is not shown

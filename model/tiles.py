@@ -9,17 +9,39 @@ from model.unet import UNet
 
 TILE = 1024  # pixels: a side up to this is seen in one piece
 OVERLAP = 128  # pixels that neighbouring tiles share
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes along which a picture is turned over
 
 
 def predict_probabilities(
-    network: UNet, images: Tensor, label_mode: LabelMode, *, bfloat16: bool, tile: int = TILE, overlap: int = OVERLAP
+    network: UNet,
+    images: Tensor,
+    label_mode: LabelMode,
+    *,
+    bfloat16: bool,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    mirror: bool = False,
 ) -> Tensor:
-    """Probabilities, float (N, K, H, W), of pictures (N, C, H, W) in 0..255, uint8 or float.
+    """Probabilities, float32 (N, K, H, W), of pictures (N, C, H, W) in 0..255, uint8 or float.
 
-    The network must be in evaluation mode. Tiles are blended: each counts less towards its own edges, where the
-    network sees less of the surroundings.
+    Tiles are blended: each counts less towards its own edges, where the network sees less of the surroundings.
+    mirror: the mean over the picture and its three mirror images (left to right, upside down, both), each turned
+    back; takes four times as long. The network must be in evaluation mode.
     """
     assert 0 <= overlap < tile
+    if not mirror:
+        return _tiled_probabilities(network, images, label_mode, bfloat16, tile, overlap)
+    total: Tensor | None = None
+    for axes in _MIRRORS:
+        part = _tiled_probabilities(network, images.flip(axes), label_mode, bfloat16, tile, overlap).flip(axes)
+        total = part if total is None else total + part
+    assert total is not None
+    return total / len(_MIRRORS)
+
+
+def _tiled_probabilities(
+    network: UNet, images: Tensor, label_mode: LabelMode, bfloat16: bool, tile: int, overlap: int
+) -> Tensor:
     height, width = images.shape[-2:]
     tops, lefts = _tile_starts(height, tile, overlap), _tile_starts(width, tile, overlap)
     if len(tops) == len(lefts) == 1:

@@ -2,40 +2,42 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import asdict
-from math import cos, pi
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from data.command_line import python, run_command
 from data.input_error import InputError
-from data.read_ahead import read_ahead
-from data.sampling import Sampling, draw_batches, draw_order, samples_per_epoch
-from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split, Splitting
-from data.windows import Pictures, Window, place, unpack
-from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_tensors, read_card, require_model, save_model
+from data.replacing import write_text
+from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
+from data.windows import place
+from model.checkpoint import WEIGHTS, ModelCard, load_tensors, save_model
 from model.class_weights import class_weights
-from model.config import TrainConfig
-from model.device import choose_device, device_name, peak_memory_mb, seeded, uses_bfloat16
-from model.diagnose import TrainingFailure, check_finite
-from model.losses import LOSSES
-from model.metrics import PixelCounts, count_pixels, predicted_planes, scores
-from model.progress import EpochReport, Progress, load_progress, save_progress
-from model.tiles import predict_probabilities
+from model.config import IMAGENET, TrainConfig
+from model.cost import network_cost
+from model.device import choose_device, device_name, peak_memory_mb, reproducible, seeded, uses_bfloat16
+from model.diagnose import Look, TrainingFailure
+from model.epoch import Lesson, NotFinite, trace_epoch, train_epoch
+from model.judge import judge
+from model.losses import make_loss
+from model.optimisation import MovingAverage, make_optimizer, make_schedule
+from model.progress import EpochReport
+from model.repeat import read_like, split_like
+from model.state import SUMS, Snapshot, TrainingState, load_state, restore, retries_of, save_state, take_snapshot
+from model.transfer import check_init_from, describe, parameter_groups, take_over
 from model.unet import UNet
 
-THRESHOLD = 0.5  # probability above which a multilabel pixel counts as found
-STEPS_BETWEEN_CHECKS = 50  # a loss is fetched from the device at most this often
-WARM_UP = 0.05  # share of the training over which the learning rate rises
-EVALUATED_PIXELS = 2**20  # pixels of pictures that are judged together
+SECONDS_BETWEEN_SAVES = 60.0  # of the state, inside an epoch and over epochs that are not judged
+SLOWER = 1 / 3  # the learning rate of a training that goes back to its last good state
 BEST = "best"  # model folder inside a training's folder
 LAST = "last.safetensors"
+TRANSFER = "transfer.txt"  # what became of every tensor of the model that a training began from
 
 
 def train(
@@ -47,15 +49,15 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
 ) -> Iterator[EpochReport]:
-    """Trains on `split.train` and yields one report an epoch, judged on `split.validation`.
+    """Trains on `split.train` and yields a report for every epoch that is judged on `split.validation`.
 
-    folder: where the best model (`best/`) and the last state (`last.safetensors`) are kept, both written before the
-    epoch's report is yielded; None keeps nothing. resume: go on after the last epoch in `folder` when there is
-    one; its report is yielded again first. The randomness of an epoch follows from the seed and its number, so a
-    resumed training goes the way of an uninterrupted one.
+    folder: where the best model (`best/`), the last state (`last.safetensors`) and what was taken from another model
+    (`transfer.txt`) are kept, all written before the epoch's report is yielded; None keeps nothing. resume: go on after
+    the last step in `folder` when there is one; its last report is yielded again first. A resumed training goes the
+    way of an uninterrupted one: on a CPU, to the last bit.
 
-    Raises InputError when no training image holds any class, TrainingFailure when the loss is not finite or the masks
-    stay empty or full.
+    Raises InputError when no training image holds any class or `config.init_from` cannot be used; TrainingFailure when
+    the loss is not finite, memory does not suffice, or the masks stay empty or full.
     """
     if not data.statistics.class_pixels[list(split.train)].any():
         raise InputError(
@@ -63,128 +65,174 @@ def train(
             "there is nothing to learn; mend the masks or split otherwise (--train-ids, --split-seed)."
         )
     device = torch.device(device)
+    card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names), split=split)
+    kept = load_state(folder / LAST, card) if resume and folder is not None and (folder / LAST).exists() else None
     bfloat16 = uses_bfloat16(config.precision, device)
-    pictures = place(data, split.train, device)
     judged = place(data, split.validation, device)
-    card = ModelCard.of(config, data, threshold=THRESHOLD, split=split)
-    with seeded(config.seed, 0, device):
-        network = card.build()
-    set_pixel_statistics(network, data, split)
-    network.to(device)
-    weights = class_weights(config.class_weight, data, split, config.empty_images).to(device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    lesson = Lesson(
+        config=config,
+        pictures=place(data, split.train, device),
+        names=tuple(data.names[index] for index in split.train),
+        loss_of=make_loss(
+            config, data.label_mode, class_weights(config.class_weight, data, split, config.empty_images).to(device)
+        ),
+        bfloat16=bfloat16,
     )
-    progress = Progress()
-    if resume and folder is not None and (folder / LAST).exists():
-        progress = load_progress(folder / LAST, network, optimizer, card)
-        assert progress.report is not None
-        yield progress.report
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    state = begin(lesson, data, split, card, folder, kept)
+    cost = network_cost(state.network)
+    if state.progress.report is not None:
+        yield state.progress.report
 
-    while progress.epoch < config.max_epochs:
+    pending, saved = kept, time.monotonic()
+
+    def keep_between(seconds: float) -> None:
+        """Writes the state down between two steps, now and then."""
+        nonlocal saved
+        if folder is not None and time.monotonic() - saved >= SECONDS_BETWEEN_SAVES:
+            before = state.progress.seconds
+            state.moved(seconds=before + seconds)
+            save_state(folder / LAST, state, card)
+            state.moved(seconds=before)
+            saved = time.monotonic()
+
+    while state.progress.epoch < config.max_epochs:
         started = time.perf_counter()
-        epoch = progress.epoch + 1
-        with seeded(config.seed, epoch, device):
-            train_loss, samples = train_epoch(
-                network, optimizer, pictures, config, epoch, data.label_mode, weights, bfloat16=bfloat16
-            )
-        trained = time.perf_counter() - started
-        counts = evaluate(network, judged, data.label_mode, threshold=THRESHOLD, bfloat16=bfloat16)
-        watch = progress.watch.after(counts)
-        watch.check(config.collapse_epochs)
+        epoch = state.progress.epoch + 1
+        with reproducible(config.deterministic, device), seeded(config.seed, epoch, device):
+            if state.progress.step == 0:
+                state.sums.zero_()
+            elif pending is not None:
+                restore(state, pending)  # with the random numbers of the step after which it was interrupted
+            pending = take_snapshot(state)
+            try:
+                images_per_second = train_epoch(state, lesson, keep=keep_between)
+            except NotFinite as error:
+                pending = go_back(state, pending, lesson, error.step)
+                continue
+        loss_sum, norm_sum, norm_peak = state.sums.tolist()
+        state.moved(epoch=epoch, step=0)
+        if epoch % config.evaluate_every and epoch < config.max_epochs:
+            state.moved(seconds=state.progress.seconds + time.perf_counter() - started)
+            keep_between(0.0)
+            continue
+        with reproducible(config.deterministic, device):
+            judgement = judge(state.judged, judged, data.label_mode, bfloat16=bfloat16)
+        val = judgement.scores()
+        look = Look(
+            epoch=epoch,
+            train_loss=loss_sum / lesson.steps,
+            gradient_norm=norm_sum / lesson.steps,
+            gradient_peak=norm_peak,
+            learning_rate=state.last_rate,
+            judgement=judgement,
+            image_names=tuple(data.names[index] for index in split.validation),
+        )
+        watch = state.progress.watch.after(look)
+        watch.check(config)
+        seconds = state.progress.seconds + time.perf_counter() - started
         report = EpochReport(
             epoch=epoch,
-            train_loss=train_loss,
-            val=scores(counts),
+            train_loss=look.train_loss,
+            val=val,
             class_names=data.class_names,
-            threshold=THRESHOLD,
-            seconds=progress.seconds + time.perf_counter() - started,
-            images_per_second=samples / trained,
-            learning_rate=optimizer.param_groups[0]["lr"],
+            thresholds=judgement.thresholds,
+            seconds=seconds,
+            images_per_second=images_per_second,
+            learning_rate=look.learning_rate,
+            gradient_norm=look.gradient_norm,
             peak_memory_mb=peak_memory_mb(device),
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            parameters=cost.parameters,
+            gflops_per_megapixel=cost.gflops_per_megapixel,
+            batch_parts=max(state.progress.batch_parts, min(config.accumulation, config.batch_size)),
+            warnings=(*state.progress.notes, *watch.warnings(data.class_names)),
             device=device_name(device),
         )
-        improved = report.val.dice > progress.best_dice
-        progress = Progress(report=report, watch=watch, best_dice=max(report.val.dice, progress.best_dice))
+        best = state.progress.best_dice
+        state.moved(report=report, watch=watch, seconds=seconds, best_dice=max(val.dice, best))
         if folder is not None:
-            if improved:
-                save_model(folder / BEST, network, card, {"epoch": epoch, "val_dice": report.val.dice})
-            save_progress(folder / LAST, progress, network, optimizer, card)
+            if val.dice > best:
+                save_model(
+                    folder / BEST,
+                    state.judged,
+                    replace(card, thresholds=judgement.thresholds),
+                    {"epoch": epoch, "val_dice": val.dice},
+                    judged=judgement.as_mapping(data.class_names, look.image_names),
+                )
+            save_state(folder / LAST, state, card)
+            saved = time.monotonic()
         yield report
 
 
-def train_epoch(
-    network: UNet,
-    optimizer: torch.optim.Optimizer,
-    pictures: Pictures,
-    config: TrainConfig,
-    epoch: int,
-    label_mode: LabelMode,
-    weights: Tensor,
-    *,
-    bfloat16: bool,
-) -> tuple[float, int]:
-    """Trains for one epoch; returns the mean loss and how many samples were seen.
+def begin(
+    lesson: Lesson,
+    data: SegmentationData,
+    split: Split,
+    card: ModelCard,
+    folder: Path | None,
+    kept: Snapshot | None,
+) -> TrainingState:
+    """The training before its first step, or where `kept` left it.
 
-    Losses stay on the device, so that it never waits for the host but at every `STEPS_BETWEEN_CHECKS`th step.
+    Writes to the folder what became of the model that it begins from, where there is one.
     """
-    network.train()
-    loss_of = LOSSES[config.loss]
-    device = pictures.device
-    generator = np.random.default_rng([config.seed, epoch])
-    samples = samples_per_epoch(pictures, config.crop_size, config.epoch_pixels)
-    sampling = Sampling(crop_size=config.crop_size, augmentation=config.changes, rare_crops=config.rare_crops)
-    order = draw_order(pictures, samples, config.batch_size, config.empty_images, generator)
-    loss_sum = torch.zeros((), device=device)
-    with closing(draw_batches(pictures, order, sampling, generator)) as batches:
-        for step, batch in enumerate(batches, start=1):
-            learning_rate = learning_rate_at(config, (epoch - 1 + (step - 0.5) / len(order)) / config.max_epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                logits = network(batch.images.contiguous(memory_format=torch.channels_last))
-            loss = loss_of(logits.float(), batch.masks, batch.valid, label_mode, weights)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            loss_sum += loss.detach()
-            if step % STEPS_BETWEEN_CHECKS == 0 or step == len(order):
-                check_finite(float(loss_sum), epoch=epoch, step=step, learning_rate=learning_rate)
-    return float(loss_sum) / len(order), len(order) * config.batch_size
+    config, device = lesson.config, lesson.pictures.device
+    with seeded(config.seed, 0, device):
+        network = card.build()
+    if kept is None:
+        transfer = take_over(network, config, card)
+        taken = transfer.taken
+        if transfer.report and folder is not None:
+            write_text(folder / TRANSFER, "\n".join(describe(transfer)) + "\n")
+    else:
+        taken = tuple(kept.facts["taken"])
+    set_pixel_statistics(network, data, split)
+    network.to(device)
+    optimizer, schedule = make_optimization(network, lesson, taken, 0 if kept is None else retries_of(kept))
+    state = TrainingState(
+        network=network,
+        optimizer=optimizer,
+        schedule=schedule,
+        average=MovingAverage(network, config.ema) if config.ema else None,
+        taken=taken,
+        sums=torch.zeros(SUMS, device=device),
+    )
+    if kept is not None:
+        with seeded(config.seed, 0, device):
+            restore(state, kept)
+    return state
 
 
-def evaluate(
-    network: UNet, pictures: Pictures, label_mode: LabelMode, *, threshold: float, bfloat16: bool
-) -> PixelCounts:
-    """Pixel counts of the network's masks over whole pictures."""
-    network.eval()
-    height, width = pictures.height, pictures.width
-    together = max(1, EVALUATED_PIXELS // (height * width))
-    total: PixelCounts | None = None
-    whole = [Window(index, 0, 0) for index in range(len(pictures))]
-    cuts = (pictures.cut(whole[first : first + together], height, width) for first in range(0, len(pictures), together))
-    with closing(read_ahead(cuts) if pictures.reads_ahead else cuts) as pieces:
-        for images, labels in pieces:
-            masks, valid = unpack(labels, pictures.classes)
-            probabilities = predict_probabilities(network, images, label_mode, bfloat16=bfloat16)
-            counts = count_pixels(predicted_planes(probabilities, label_mode, threshold), masks, valid)
-            total = counts if total is None else total + counts
-    assert total is not None, "a split without validation images"
-    return total
+def make_optimization(
+    network: UNet, lesson: Lesson, taken: tuple[str, ...], retries: int
+) -> tuple[Optimizer, LRScheduler]:
+    """Optimizer and learning rates of a training that has diverged so many times, before its first step."""
+    config = replace(lesson.config, learning_rate=lesson.config.learning_rate * SLOWER**retries)
+    optimizer = make_optimizer(config, parameter_groups(network, config, taken))
+    return optimizer, make_schedule(config, optimizer, lesson.steps * config.max_epochs)
 
 
-def learning_rate_at(config: TrainConfig, progress: float) -> float:
-    """The learning rate when this share (0..1) of the training is done.
+def go_back(state: TrainingState, good: Snapshot, lesson: Lesson, step: int) -> Snapshot:
+    """Puts a training that diverged by this step back to its last good state, at a third of the learning rate.
 
-    It rises over the first `WARM_UP` of the training; then it stays ("constant") or falls along half a cosine to
-    zero ("cosine", Loshchilov and Hutter 2017, ICLR, equation 5, without restarts).
+    Gives that state.
+
+    Raises TrainingFailure, which says what was not finite first, when it has been put back as often as it may.
     """
-    if progress < WARM_UP:
-        return config.learning_rate * progress / WARM_UP
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * (1 + cos(pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+    retries = state.progress.retries
+    rate, epoch = state.last_rate, state.progress.epoch + 1
+    restore(state, good)
+    found = trace_epoch(state, lesson, step) or (
+        f"the loss was no longer finite by step {step} of epoch {epoch}, at learning rate {rate:.2g}"
+    )
+    if retries >= lesson.config.retries:
+        raise TrainingFailure("diverged", f"{found}: try a smaller learning_rate, or gradient_clip=1")
+    state.optimizer, state.schedule = make_optimization(state.network, lesson, state.taken, retries + 1)
+    restore(state, good)
+    note = f"diverged: {found}; went on from epoch {epoch} at a third of the learning rate"
+    state.moved(retries=retries + 1, notes=(*state.progress.notes, note))
+    return take_snapshot(state)
 
 
 def set_pixel_statistics(network: UNet, data: SegmentationData, split: Split) -> None:
@@ -195,30 +243,6 @@ def set_pixel_statistics(network: UNet, data: SegmentationData, split: Split) ->
         mean = share @ np.arange(256)
         network.pixel_mean[channel] = mean
         network.pixel_deviation[channel] = max(1.0, np.sqrt(share @ (np.arange(256) - mean) ** 2))
-
-
-def read_like(given: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
-    """Defaults for the command from the model folder that `--like` names: its config, preparation and data."""
-    sources = {}
-    for folder in given.get("like", ()):
-        require_model(Path(folder))
-        card = read_card(Path(folder) / CONFIG)
-        values = asdict(card.config) | asdict(card.preparation) | {"data": card.source}
-        sources[folder] = {name: None if value is None else str(value) for name, value in values.items()}
-    return sources
-
-
-def split_like(model: Path, data: SegmentationData) -> Split | None:
-    """The split by which the model in this folder was trained; None where these are not its pictures."""
-    card = read_card(model / CONFIG)
-    if card.source != data.source:
-        return None
-    places = {name: index for index, name in enumerate(data.names)}
-    parts = card.train_images, card.validation_images
-    if not all(parts) or not all(name in places for part in parts for name in part):
-        return None
-    train_part, validation_part = (tuple(places[name] for name in part) for part in parts)
-    return Split(train=train_part, validation=validation_part)
 
 
 def main(
@@ -244,6 +268,9 @@ def main(
     split = split_like(like, prepared) if like is not None and splitting == Splitting() else None
     split = split or split_data(prepared, splitting)[0]
     chosen = choose_device(device)
+    if config.init_from not in ("", IMAGENET):
+        config = replace(config, init_from=str(Path(config.init_from).absolute()))
+    check_init_from(config)
     if (folder / LAST).exists() and not resume:
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")
     print(f"{data}: {len(split.train)} images to train on, {len(split.validation)} to validate, on {chosen}")
@@ -251,9 +278,13 @@ def main(
     if resume and (folder / LAST).exists():
         kept = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]
         best = (kept["val_dice"], kept["epoch"])
+    told: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for report in train(config, prepared, split, device=chosen, folder=folder, resume=resume):
+        for number, report in enumerate(train(config, prepared, split, device=chosen, folder=folder, resume=resume)):
+            if number == 0 and (folder / TRANSFER).exists():
+                summary = (folder / TRANSFER).read_text(encoding="utf-8").splitlines()[-1]
+                print(f"from {config.init_from}: {summary}; tensor by tensor: {folder / TRANSFER}")
             if report.val.dice > best[0]:
                 best = (report.val.dice, report.epoch)
             print(
@@ -262,6 +293,11 @@ def main(
                 f"{report.images_per_second:.0f} images/s  {report.seconds:.0f} s",
                 flush=True,
             )
+            for warning in report.warnings:
+                name = warning.partition(":")[0]
+                if name not in told:
+                    print(f"warning: {warning}", flush=True)
+                told.add(name)
     except TrainingFailure as failure:
         print(failure, file=sys.stderr)
         return 1

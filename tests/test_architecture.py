@@ -19,7 +19,7 @@ AT_THE_TOP = {"data": PIXELS | {"data"}, "model": LEARNING | {"data", "model"}}
 # What only a command needs: imported by the function that is the command, so that a bare machine can import the rest.
 INSIDE_FUNCTIONS = {
     "data": AT_THE_TOP["data"] | {"cyclopts", "cv2", "rich", "yaml"},
-    "model": AT_THE_TOP["model"] | {"cyclopts", "rich"},
+    "model": AT_THE_TOP["model"] | {"cyclopts", "onnxruntime", "rich"},
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
 

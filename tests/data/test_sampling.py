@@ -33,6 +33,19 @@ def placed_pixels(height: int, width: int, extents: list[tuple[int, int]]) -> Pi
     return place(data, tuple(range(len(extents))), CPU)
 
 
+@pytest.mark.parametrize("skip", [0, 1, 3, 4])
+def test_batches_that_are_skipped_leave_the_others_as_they_are(skip: int) -> None:
+    data = colored_squares("multilabel", count=4)
+    pictures = place(data, (0, 1, 2, 3), CPU)
+    order = [[0, 1], [2, 3], [1, 0], [3, 2]]
+    sampling = Sampling(crop_size=16, augmentation=ALL, rare_crops=0.5)
+    whole = list(draw_batches(pictures, order, sampling, np.random.default_rng(1)))
+    rest = list(draw_batches(pictures, order, sampling, np.random.default_rng(1), skip=skip))
+    assert len(rest) == 4 - skip
+    for first, second in zip(whole[skip:], rest, strict=True):
+        assert_same(first, second)
+
+
 def pictures_that_hold(*classes: set[int], side: int = 32, of: int = 3) -> Pictures:
     """Pictures of nothing but a speck of each class that they hold: 2 x 2 pixels, anywhere."""
     draw = np.random.default_rng(len(classes))

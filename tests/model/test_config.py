@@ -6,10 +6,23 @@ from typing import Any
 import pytest
 
 from data.input_error import InputError
+from model.blocks import BLOCK_KINDS, NORMALISERS, UPSAMPLERS
 from model.class_weights import CLASS_WEIGHTS as CLASS_WEIGHT_RULES
-from model.config import CLASS_WEIGHTS, LOSSES, NORMALISATIONS, UPSAMPLINGS, TrainConfig
+from model.config import (
+    BLOCKS,
+    CLASS_WEIGHTS,
+    ENCODERS,
+    LOSSES,
+    NORMALISATIONS,
+    OPTIMIZERS,
+    SCHEDULES,
+    UPSAMPLINGS,
+    TrainConfig,
+)
+from model.encoders import PUBLISHED
 from model.losses import LOSSES as LOSS_FUNCTIONS
-from model.unet import NORMALISERS, UPSAMPLERS
+from model.optimisation import OPTIMIZERS as MAKE_OPTIMIZERS
+from model.optimisation import SCHEDULES as MAKE_SCHEDULES
 
 
 @pytest.mark.parametrize(
@@ -30,7 +43,11 @@ from model.unet import NORMALISERS, UPSAMPLERS
         ("class_weight", None, "class_weight None must be of type str"),
         ("class_weight", "inverted", "Did you mean 'inverse'?"),
         ("rotation", 4.5, "rotation 4.5 must be 4.0 or less"),
-        ("loss", "dise", "loss 'dise' is not known; allowed: both, dice, weighted_ce. Did you mean 'dice'?"),
+        (
+            "loss",
+            "dise",
+            "loss 'dise' is not known; allowed: dice, dice_ce, dice_per_image, focal, tversky",
+        ),
         ("loss", ["dice"], "loss ['dice'] must be of type str"),
         ("batch_size", 0, "batch_size 0 must be 1 or more"),
         ("crop_size", -1, "crop_size -1 must be 0 or more"),
@@ -47,6 +64,12 @@ def test_a_value_outside_its_rule_is_refused_in_one_line(name: str, value: Any, 
 @pytest.mark.parametrize("declared", fields(TrainConfig), ids=lambda declared: declared.name)
 def test_both_ends_of_every_range_are_allowed_and_what_lies_beyond_is_not(declared: Any) -> None:
     rule = declared.metadata
+    if declared.type is bool or declared.name == "init_from":
+        for value in (False, True) if declared.type is bool else ("", "any text"):
+            assert getattr(TrainConfig(**{declared.name: value}), declared.name) == value
+        with pytest.raises(InputError, match=f"^{declared.name} 1 must be of type {declared.type.__name__}"):
+            TrainConfig(**{declared.name: 1})
+        return
     if "choices" in rule:
         for choice in rule["choices"]:
             assert getattr(TrainConfig(**{declared.name: choice}), declared.name) == choice
@@ -80,3 +103,7 @@ def test_every_name_on_offer_has_its_mechanism() -> None:
     assert set(NORMALISATIONS) == set(NORMALISERS)
     assert set(UPSAMPLINGS) == set(UPSAMPLERS)
     assert set(CLASS_WEIGHTS) == set(CLASS_WEIGHT_RULES)
+    assert set(BLOCKS) == set(BLOCK_KINDS)
+    assert set(ENCODERS) == {"own", *PUBLISHED}
+    assert set(OPTIMIZERS) == set(MAKE_OPTIMIZERS)
+    assert set(SCHEDULES) == set(MAKE_SCHEDULES)

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from data.input_error import InputError
-from model.device import choose_device, device_name, peak_memory_mb, seeded, uses_bfloat16
+from model.device import (
+    choose_device,
+    device_name,
+    peak_memory_mb,
+    random_state,
+    reproducible,
+    seeded,
+    set_random_state,
+    uses_bfloat16,
+)
 
 CPU = torch.device("cpu")
 
@@ -48,3 +57,26 @@ def test_random_numbers_outside_are_left_as_they_were() -> None:
     torch.manual_seed(11)
     draw(0, 0)
     assert torch.equal(torch.rand(4), undisturbed)
+
+
+def test_random_numbers_go_on_from_a_state_that_was_kept() -> None:
+    state = random_state(CPU)
+    first = torch.rand(3)
+    assert not torch.equal(torch.rand(3), first)
+    set_random_state(state, CPU)
+    assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_only_inside_are_results_reproducible_and_computed_by_one_thread(wanted: bool) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError), reproducible(wanted, CPU):
+            assert torch.are_deterministic_algorithms_enabled() == wanted
+            assert torch.get_num_threads() == (1 if wanted else 2)
+            _ = 1 / 0
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

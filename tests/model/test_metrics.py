@@ -1,6 +1,6 @@
 """The metrics, against a table worked out by hand and against scikit-learn."""
 
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from tests.toys import PROPERTY
 Planes = npt.NDArray[np.bool_]
 
 
-def counts_of(tp: list[int], fp: list[int], fn: list[int], tn: list[int]) -> PixelCounts:
+def counts_of(tp: list[Any], fp: list[Any], fn: list[Any], tn: list[Any]) -> PixelCounts:
     return PixelCounts(tp=torch.tensor(tp), fp=torch.tensor(fp), fn=torch.tensor(fn), tn=torch.tensor(tn))
 
 
@@ -92,7 +92,8 @@ def test_counts_are_those_of_scikit_learn(masks: tuple[Planes, Planes, Planes]) 
     for index in range(truth.shape[1]):
         answers, guesses = pixel_rows(truth, valid)[:, index], pixel_rows(predicted, valid)[:, index]
         (tn, fp), (fn, tp) = confusion_matrix(answers, guesses, labels=[0, 1]) if len(answers) else np.zeros((2, 2))
-        assert (tp, fp, fn, tn) == tuple(int(part[index]) for part in (counts.tp, counts.fp, counts.fn, counts.tn))
+        pooled = counts.pooled()
+        assert (tp, fp, fn, tn) == tuple(int(part[index]) for part in (pooled.tp, pooled.fp, pooled.fn, pooled.tn))
 
 
 @given(judged_masks())
@@ -130,24 +131,64 @@ def test_scores_are_those_of_scikit_learn(masks: tuple[Planes, Planes, Planes]) 
 
 @given(judged_masks())
 @PROPERTY
-def test_counts_added_over_batches_are_the_counts_of_all(masks: tuple[Planes, Planes, Planes]) -> None:
-    first, *others = (count(*(part[[index]] for part in masks)) for index in range(len(masks[0])))
-    added = sum(others, start=first)
+def test_counts_of_images_apart_add_up_to_the_counts_of_all(masks: tuple[Planes, Planes, Planes]) -> None:
+    apart = [count(*(part[[index]] for part in masks)) for index in range(len(masks[0]))]
+    added = sum((one.pooled() for one in apart[1:]), start=apart[0].pooled())
     at_once = count(*masks)
     for name in ("tp", "fp", "fn", "tn"):
-        assert torch.equal(getattr(added, name), getattr(at_once, name))
+        assert torch.equal(torch.cat([getattr(one, name) for one in apart]), getattr(at_once, name))
+        assert torch.equal(getattr(added, name), getattr(at_once.pooled(), name))
+        assert torch.equal(getattr(added.pooled(), name), getattr(added, name))
 
 
-def test_multilabel_planes_are_what_lies_above_the_threshold() -> None:
-    probabilities = torch.tensor([0.2, 0.3, 0.8]).reshape(1, 1, 1, 3)
-    assert predicted_planes(probabilities, MULTILABEL, 0.2).flatten().tolist() == [False, True, True]
-    assert predicted_planes(probabilities, MULTILABEL, 0.5).flatten().tolist() == [False, False, True]
+def test_dice_per_image_is_the_mean_over_images_of_the_mean_over_their_classes() -> None:
+    # Dice of the first image: 6 / 9 and 0, where the second class was found though it is not there; of the second
+    # image: 2 / 4, and nothing of the second class; of the third: nothing at all
+    apart = counts_of(
+        [[3, 0], [1, 0], [0, 0]], [[1, 2], [0, 0], [0, 0]], [[2, 0], [2, 0], [0, 0]], [[4, 8], [7, 10], [10, 10]]
+    )
+    worth = scores(apart)
+    assert worth.dice_per_image == pytest.approx(((6 / 9 + 0) / 2 + 2 / 4) / 2)
+    assert worth.class_dice == pytest.approx((8 / 13, 0))  # pooled: 4 found, 1 false, 4 missed
+    assert worth.dice == pytest.approx(4 / 13)
+    pooled = scores(apart.pooled())
+    assert pooled.class_dice == worth.class_dice
+    assert pooled.dice_per_image == worth.dice
+
+
+def test_where_no_image_holds_anything_the_dice_per_image_is_zero() -> None:
+    assert scores(counts_of([[0], [0]], [[0], [0]], [[0], [0]], [[5], [5]])).dice_per_image == 0
+
+
+def test_areas_are_means_over_the_classes_that_have_one() -> None:
+    counts = counts_of([3, 1], [1, 0], [2, 3], [4, 6])
+    worth = scores(counts, auc_roc=(0.5, nan), auc_pr=(0.25, 0.75))
+    assert (worth.auc_roc, worth.auc_pr) == (0.5, 0.5)
+    assert (scores(counts).auc_roc, scores(counts, auc_pr=(nan, nan)).auc_pr) == (0, 0)
+
+
+def test_multilabel_planes_are_what_reaches_the_threshold_of_the_class() -> None:
+    probabilities = torch.tensor([[0.2, 0.3, 0.8], [0.2, 0.5, 0.8]]).reshape(1, 2, 1, 3)
+    for thresholds in ((0.3, 0.5), torch.tensor([0.3, 0.5])):
+        planes = predicted_planes(probabilities, MULTILABEL, thresholds)
+        assert planes[0, :, 0].tolist() == [[False, True, True], [False, True, True]]
+    assert predicted_planes(probabilities, MULTILABEL, (0.9, 0.0))[0, :, 0].tolist() == [[False] * 3, [True] * 3]
+
+
+def test_a_threshold_is_met_in_float32_whatever_its_text_says() -> None:
+    probabilities = torch.tensor(0.1).reshape(1, 1, 1, 1)  # a little more than the float64 of that text
+    assert predicted_planes(probabilities, MULTILABEL, (0.1,)).all()
+
+
+def test_there_must_be_a_threshold_for_each_class() -> None:
+    with pytest.raises(AssertionError, match="one threshold a class"):
+        predicted_planes(torch.rand(1, 2, 1, 3), MULTILABEL, (0.5,))
 
 
 def test_multiclass_planes_are_the_most_probable_class_or_none() -> None:
     # first class, second class, and what is missing to one: the background
     pixels = [(0.5, 0.2), (0.2, 0.5), (0.2, 0.2), (0.4, 0.35), (0.0, 0.0), (0.0, 1.0)]
-    planes = predicted_planes(torch.tensor(pixels).T[None, :, None, :], MULTICLASS, 0.99)
+    planes = predicted_planes(torch.tensor(pixels).T[None, :, None, :], MULTICLASS, (0.99, 0.99))
     assert planes[0, :, 0].T.tolist() == [
         [True, False],
         [False, True],
@@ -162,6 +203,6 @@ def test_multiclass_planes_are_the_most_probable_class_or_none() -> None:
 @PROPERTY
 def test_multiclass_planes_are_the_largest_logit(pixels: list[list[float]]) -> None:
     logits = torch.tensor(pixels).T[None, :, None, :]  # (1, 4, 1, W)
-    planes = predicted_planes(logits.softmax(dim=1)[:, 1:], MULTICLASS, 0.5)
+    planes = predicted_planes(logits.softmax(dim=1)[:, 1:], MULTICLASS, ())
     index = logits.argmax(dim=1)
     assert torch.equal(planes, torch.stack([index == place for place in (1, 2, 3)], dim=1))

@@ -109,6 +109,36 @@ def test_neighbouring_tiles_fade_into_each_other(
     assert seen[0].tolist() == pytest.approx([0.25] * alone + shared + [0.75] * alone, abs=1e-6)
 
 
+class FartherRight(nn.Module):
+    """Sees more of the class the farther right and the lower a pixel lies in what it is shown."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, columns = (torch.arange(side, dtype=torch.float32) for side in images.shape[2:])
+        return (rows[:, None] + 2 * columns).expand(len(images), 1, -1, -1)
+
+
+def test_mirrored_pictures_are_averaged_by_hand() -> None:
+    network: Any = FartherRight()
+    seen = predict_probabilities(network, picture(2, 2), MULTILABEL, bfloat16=False, mirror=True)[0, 0]
+    # each corner is seen once at each corner, where the logits are 0, 1, 2 and 3
+    expected = float(torch.tensor([0.0, 1.0, 2.0, 3.0]).sigmoid().mean())
+    assert seen.flatten().tolist() == pytest.approx([expected] * 4)
+
+
+@pytest.mark.parametrize("label_mode", [MULTILABEL, MULTICLASS])
+@pytest.mark.parametrize("tile", [64, 16])
+def test_mirrored_predictions_do_not_depend_on_how_the_picture_lies(label_mode: LabelMode, tile: int) -> None:
+    network = UNet(channels=3, outputs=3, depth=2, width=2).eval()
+    images = picture(20, 30)
+    options: dict[str, Any] = {"bfloat16": False, "tile": tile, "overlap": 8}
+    plain, seen, turned = (
+        predict_probabilities(network, pixels, label_mode, mirror=mirror, **options)
+        for pixels, mirror in ((images, False), (images, True), (images.flip(-1), True))
+    )
+    torch.testing.assert_close(turned.flip(-1), seen)
+    assert not torch.allclose(plain, seen)
+
+
 def test_a_picture_of_bytes_and_one_of_floats_give_the_same() -> None:
     network = UNet(channels=3, outputs=1, depth=2, width=2).eval()
     images = picture(20, 30)

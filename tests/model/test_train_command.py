@@ -16,8 +16,8 @@ from data.segmentation_data import Preparation
 from data.split import split_data
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, read_card, save_model
 from model.config import TrainConfig
-from model.train import BEST, LAST, train
-from tests.toys import colored_squares, write_folder
+from model.train import BEST, LAST, TRANSFER, train
+from tests.toys import colored_squares, split_in_two, write_folder
 
 TINY = TrainConfig(depth=2, width=2, crop_size=16, epoch_pixels=0, batch_size=4, max_epochs=1, precision="float32")
 TINY_OPTIONS = [
@@ -91,9 +91,9 @@ def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(
 def test_like_takes_over_every_kind_of_value(
     run_module: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clahe: bool
 ) -> None:
-    config = TrainConfig(class_weight="inverse", dropout=0.1, seed=7)
+    config = TrainConfig(class_weight="inverse", dropout=0.1, deterministic=clahe, seed=7)
     preparation = Preparation(size="native", clahe=clahe, field_of_view="found")
-    card = ModelCard.of(config, replace(colored_squares("binary"), preparation=preparation), threshold=0.5)
+    card = ModelCard.of(config, replace(colored_squares("binary"), preparation=preparation), thresholds=(0.5,))
     save_model(tmp_path / BEST, card.build(), card, {})
     asked: list[Preparation] = []
 
@@ -104,6 +104,22 @@ def test_like_takes_over_every_kind_of_value(
     monkeypatch.setattr(readers, "load", load_nothing)
     assert run_module("model.train", "--like", tmp_path / BEST) == 2
     assert asked == [preparation]
+
+
+def test_a_training_that_begins_from_another_model_says_what_it_took(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = replace(colored_squares("binary"), class_names=("other",))
+    [*_] = train(TINY, source, split_in_two(source), folder=tmp_path / "source")
+    options = ["--data", pictures, "--folder", tmp_path / "run", "--max-epochs", 1, *TINY_OPTIONS]
+    assert run_module("model.train", *options, "--init-from", tmp_path / "source" / BEST) == 0
+    introduced = capsys.readouterr().out.splitlines()[1]
+    assert introduced.startswith(f"from {tmp_path / 'source' / BEST}: ")
+    assert "head" in introduced
+    assert introduced.endswith(f"tensor by tensor: {tmp_path / 'run' / TRANSFER}")
+    told = (tmp_path / "run" / TRANSFER).read_text(encoding="utf-8")
+    assert "passes.0.head.weight" in told
+    assert "new: " in told
 
 
 def test_an_interrupted_training_goes_on_only_with_resume(
@@ -155,7 +171,7 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
     options += ["--max-epochs", 40, "--collapse-epochs", 2, *TINY_OPTIONS]
     assert run_module("model.train", *options) == 1
     error = capsys.readouterr().err
-    assert error.startswith("collapsed: predicted no pixel of any class for 2 epochs in a row: try")
+    assert error.startswith("collapsed: masks_empty: predicted no pixel of any class in 2 looks in a row; try")
     assert error.count("\n") == 1
 
 
@@ -177,6 +193,8 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
         (["--train-ids", "99"], "train_ids '99' names no image"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
         (["--like", "nowhere/best"], "model 'nowhere/best' has no config.yaml"),
+        (["--init-from", "nowhere/best"], "nowhere/best"),
+        (["--init-from", "imagenet"], "encoder"),
         (["stray"], "stray"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

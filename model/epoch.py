@@ -1,0 +1,190 @@
+"""One epoch: step after step over its batches, until it is done or something is no longer a number."""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.sampling import Batch, Sampling, draw_batches, draw_order, samples_per_epoch
+from data.windows import Pictures
+from model.config import TrainConfig
+from model.device import is_out_of_memory
+from model.diagnose import TrainingFailure
+from model.losses import Loss
+from model.optimisation import clip_gradients
+from model.state import TrainingState
+from model.trace import find_first_not_finite
+from model.transfer import freeze
+
+STEPS_BETWEEN_CHECKS = 50  # a loss is fetched from the device at most this often
+
+
+class NotFinite(RuntimeError):
+    """A loss, or a weight, was no longer a finite number by this step (1-based) of the epoch."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"not finite by step {step}")
+        self.step = step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What does not change from epoch to epoch.
+
+    names: of the pictures. bfloat16: whether the network computes in it.
+    """
+
+    config: TrainConfig
+    pictures: Pictures
+    names: tuple[str, ...]
+    loss_of: Loss
+    bfloat16: bool
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self._samples / self.config.batch_size)
+
+    @property
+    def _samples(self) -> int:
+        return samples_per_epoch(self.pictures, self.config.crop_size, self.config.epoch_pixels)
+
+    def batches(self, epoch: int, skip: int) -> tuple[list[list[int]], Iterator[Batch]]:
+        """Which pictures each batch of this epoch (1-based) shows, and the batches after the first `skip`."""
+        config = self.config
+        generator = np.random.default_rng([config.seed, epoch])
+        order = draw_order(self.pictures, self._samples, config.batch_size, config.empty_images, generator)
+        sampling = Sampling(crop_size=config.crop_size, augmentation=config.changes, rare_crops=config.rare_crops)
+        return order, draw_batches(self.pictures, order, sampling, generator, skip=skip)
+
+
+def train_epoch(state: TrainingState, lesson: Lesson, *, keep: Callable[[float], None]) -> float:
+    """Trains on what is left of the epoch after `state.progress`; returns its samples a second.
+
+    The sums of the epoch lie in `state.sums`. Losses stay on the device, so that it never waits for the host but at
+    every `STEPS_BETWEEN_CHECKS`th step. keep: called there, between two steps, with the seconds since the start, to
+    write the state down. Where memory does not suffice for a batch at once, it is computed in twice as many parts from
+    then on.
+
+    Raises NotFinite, and TrainingFailure "out_of_memory" where memory does not suffice for a single sample.
+    """
+    started = time.perf_counter()
+    epoch, first = state.progress.epoch + 1, state.progress.step
+    order, batches = lesson.batches(epoch, skip=first)
+    set_to_learn(state, lesson.config)
+    with closing(batches):  # type: ignore[type-var]
+        for step, batch in enumerate(batches, start=first + 1):
+            take_step(state, lesson, batch)
+            if step % STEPS_BETWEEN_CHECKS == 0 or step == len(order):
+                if not torch.isfinite(state.sums[0]):
+                    raise NotFinite(step)
+                state.moved(step=step)
+                if step < len(order):
+                    keep(time.perf_counter() - started)
+    # A last step that went astray would show in the next epoch only, when the good state is gone.
+    if not all(bool(finite) for finite in _finite(state)):
+        raise NotFinite(len(order))
+    return (len(order) - first) * lesson.config.batch_size / (time.perf_counter() - started)
+
+
+def set_to_learn(state: TrainingState, config: TrainConfig) -> None:
+    """Makes the network ready for the steps of the coming epoch: all of it learns, or only what is new to it."""
+    state.network.train()
+    freeze(state.network, state.taken, state.progress.epoch < config.freeze_epochs)
+
+
+def take_step(state: TrainingState, lesson: Lesson, batch: Batch) -> None:
+    """One step of the optimizer."""
+    state.last_rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
+    loss = accumulate_gradients(state, lesson, batch)
+    norm = clip_gradients(list(state.network.parameters()), lesson.config.gradient_clip)
+    state.optimizer.step()
+    state.schedule.step()
+    if state.average is not None:
+        state.average.update(state.network)
+    state.sums[0] += loss
+    state.sums[1] += norm
+    state.sums[2] = torch.maximum(state.sums[2], norm)
+
+
+def accumulate_gradients(state: TrainingState, lesson: Lesson, batch: Batch) -> Tensor:
+    """The batch's loss, and its gradients in the network's parameters, in as many parts as memory asks for."""
+    size = len(batch.images)
+    while True:
+        parts = min(max(state.progress.batch_parts, lesson.config.accumulation), size)
+        state.optimizer.zero_grad()
+        try:
+            total = torch.zeros((), device=state.device)
+            for images, masks, valid in zip(
+                batch.images.chunk(parts), batch.masks.chunk(parts), batch.valid.chunk(parts), strict=True
+            ):
+                loss = loss_on(state, lesson, images, masks, valid) * (len(images) / size)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+            return total
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            asked = str(error).strip().partition("\n")[0]
+        # Only out here is nothing of the step alive any more.
+        if parts == size:
+            raise TrainingFailure(
+                "out_of_memory",
+                f"memory did not suffice for one sample of {batch.images.shape[-1]} x {batch.images.shape[-2]} pixels "
+                f"({asked}): try a smaller crop_size, width or depth",
+            )
+        state.optimizer.zero_grad()
+        gc.collect()
+        if state.device.type == "cuda":
+            torch.cuda.empty_cache()
+        note = (
+            f"batch_split: memory did not suffice for {-(-size // parts)} samples at once, so each batch of {size} is "
+        )
+        note += f"computed in {min(2 * parts, size)} parts; a smaller batch_size or crop_size would be faster"
+        others = tuple(one for one in state.progress.notes if not one.startswith("batch_split"))
+        state.moved(batch_parts=min(2 * parts, size), notes=(*others, note))
+
+
+def loss_on(state: TrainingState, lesson: Lesson, images: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """The loss of the network on these samples, mean over its passes."""
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=lesson.bfloat16):
+        passes = state.network.logits_of_passes(images.contiguous(memory_format=torch.channels_last))
+    losses = [lesson.loss_of(logits.float(), masks, valid) for logits in passes]
+    return torch.stack(losses).mean()
+
+
+def trace_epoch(state: TrainingState, lesson: Lesson, last_step: int) -> str | None:
+    """Goes on up to this step looking at every tensor; says which was first not finite, or None when all were.
+
+    state: as it was before things went wrong. It is spoilt afterwards.
+    """
+    epoch, first = state.progress.epoch + 1, state.progress.step
+    order, batches = lesson.batches(epoch, skip=first)
+    set_to_learn(state, lesson.config)
+    with closing(batches):  # type: ignore[type-var]
+        for step, batch in enumerate(batches, start=first + 1):
+            rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
+            found = find_first_not_finite(state.network, lambda batch=batch: accumulate_gradients(state, lesson, batch))  # type: ignore[misc]
+            if found is None:
+                clip_gradients(list(state.network.parameters()), lesson.config.gradient_clip)
+                state.optimizer.step()
+                state.schedule.step()
+                found = None if all(bool(finite) for finite in _finite(state)) else "a weight after the step"
+            if found is not None:
+                names = ", ".join(dict.fromkeys(lesson.names[index] for index in order[step - 1]))
+                where = f"in step {step} of epoch {epoch} ({names}), at learning rate {rate:.2g}"
+                return f"first not finite: {found}, {where}"
+            if step == last_step:
+                return None
+    return None
+
+
+def _finite(state: TrainingState) -> list[Tensor]:
+    """Whether each weight and buffer is finite."""
+    return [torch.isfinite(tensor).all() for tensor in state.network.state_dict().values()]

@@ -1,0 +1,166 @@
+"""A trained model for use elsewhere: `python -m model.export MODEL`."""
+
+import copy
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+import torch
+import yaml
+from torch import Tensor
+
+from data.command_line import run_command
+from data.fit import fit_image
+from data.input_error import InputError
+from data.pictures import read_color
+from data.replacing import write_text
+from data.segmentation_data import MULTICLASS, Preparation, UInt8
+from data.synthetic import draw_retina
+from model.checkpoint import ModelCard, load_model
+from model.losses import class_probabilities
+from model.portable import FORMATS, INPUT, OUTPUT, Run, trace
+from model.predict import find_pictures
+from model.unet import UNet
+
+DESCRIPTION = "model.yaml"
+LIMIT = 1e-4  # of the difference to the original: more cannot come from rounding
+MOST_PICTURES = 10  # to check with: each is seen whole, which takes its time on a CPU
+
+
+def export_model(
+    network: UNet, card: ModelCard, output: Path, formats: Sequence[str], images: Sequence[UInt8]
+) -> dict[str, float]:
+    """Writes the model in these formats, and model.yaml, which says how to use them, into a folder.
+
+    images: RGB pictures (H, W, 3) with which each file is opened again and compared to the network. Returns the largest
+    difference of a probability for each file's name. One for which that is above `LIMIT`, or no number, is not kept.
+    """
+    pictures = [_prepared(image, card.preparation) for image in images]
+    output.mkdir(parents=True, exist_ok=True)
+    program = trace(network, card.label_mode, card.channels)
+    differences = {}
+    with TemporaryDirectory(prefix=".", suffix=".part", dir=output) as holder:
+        for chosen in map(FORMATS.__getitem__, formats):
+            waiting = Path(holder) / chosen.file
+            chosen.write(program, waiting)
+            differences[chosen.file] = largest_difference(chosen.open(waiting), network, card, pictures)
+            if differences[chosen.file] <= LIMIT:
+                waiting.replace(output / chosen.file)
+    kept = {file: difference for file, difference in differences.items() if difference <= LIMIT}
+    if kept:
+        write_text(output / DESCRIPTION, yaml.safe_dump(describe(card, kept), sort_keys=False, allow_unicode=True))
+    return differences
+
+
+@torch.inference_mode()
+def largest_difference(run: Run, network: UNet, card: ModelCard, pictures: Sequence[Tensor]) -> float:
+    """The largest difference between a file's and the network's probabilities over pictures (1, C, H, W), or NaN.
+
+    The network answers in double precision: where every channel is normalised by itself, its own rounding in single
+    precision (up to 5e-4, in channels_last memory on a CPU) would else be put down to the file.
+    """
+    exact = copy.deepcopy(network).double()
+    differences = []
+    for picture in pictures:
+        expected = class_probabilities(exact(picture.double()), card.label_mode)
+        differences.append((run(picture) - expected).abs().max())
+    return float(torch.stack(differences).max())
+
+
+def describe(card: ModelCard, differences: dict[str, float]) -> dict[str, Any]:
+    """What somebody who has only the files must know, as plain values."""
+    decision = (
+        "the class of the highest probability, or the background where what is missing to 1 is higher"
+        if card.label_mode == MULTICLASS
+        else "each class where its probability reaches its threshold"
+    )
+    return {
+        "classes": list(card.class_names),
+        "label_mode": card.label_mode,
+        "decision": decision,
+        **(
+            {}
+            if card.label_mode == MULTICLASS
+            else {"thresholds": dict(zip(card.class_names, card.thresholds, strict=True))}
+        ),
+        "preparation": asdict(card.preparation),
+        "input": {
+            "name": INPUT,
+            "type": "float32",
+            "shape": ["N", card.channels, "H", "W"],
+            "values": f"0..255, {'red, green, blue' if card.channels == 3 else 'one colour'}, prepared as said above",
+        },
+        "output": {
+            "name": OUTPUT,
+            "type": "float32",
+            "shape": ["N", len(card.class_names), "H", "W"],
+            "values": "0..1",
+        },
+        "largest_difference": differences,
+    }
+
+
+def synthetic_pictures() -> list[UInt8]:
+    """Two synthetic retinas (H, W, 3) of odd sizes."""
+    first = draw_retina(seed=1, size=147, red=True, bright=True).image
+    second = draw_retina(seed=2, size=101, red=False, bright=False).image
+    return [first[20:85], second[:, :83]]
+
+
+def require_packages(formats: Sequence[str]) -> None:
+    """Raises InputError where something is not installed that a format needs."""
+    for name in formats:
+        missing = [package for package in FORMATS[name].packages if find_spec(package) is None]
+        if missing:
+            raise InputError(
+                f"format {name!r} needs {', '.join(missing)}, which is not installed: "
+                "pip install 'unet-search[export]', or use --format torch_export."
+            )
+
+
+def main(
+    model: Annotated[Path, "model folder, such as runs/NAME/best"],
+    *,
+    output: Annotated[Path, "folder for the files"] = Path("exported"),
+    format: Annotated[Literal["onnx", "torch_export", "both"], "which files to write"] = "both",  # noqa: A002
+    images: Annotated[Path | None, "picture, or folder of them, to check with; else two synthetic retinas"] = None,
+) -> int:
+    """Write a trained model as ONNX and torch.export, and check that they find the same as the original."""
+    formats = tuple(FORMATS) if format == "both" else (format,)
+    require_packages(formats)
+    network, card = load_model(model)
+    if images is None:
+        pictures = synthetic_pictures()
+    else:
+        pictures = [read_color(path) for path in islice(find_pictures(images), MOST_PICTURES)]
+    try:
+        differences = export_model(network, card, output, formats, pictures)
+    except OSError as error:
+        raise InputError(f"output {str(output)!r} cannot be written ({error}): choose another --output.") from error
+    code = 0
+    for file, difference in differences.items():
+        if difference <= LIMIT:
+            print(f"{output / file}: largest difference {difference:.1e} on {len(pictures)} pictures")
+        else:
+            print(
+                f"error: {file} differs from the original by {difference:.1e}, more than {LIMIT:g}: it was not kept.",
+                file=sys.stderr,
+            )
+            code = 1
+    if code == 0:
+        print(f"{output / DESCRIPTION}: classes, thresholds, preparation, input and output")
+    return code
+
+
+def _prepared(image: UInt8, preparation: Preparation) -> Tensor:
+    """A picture (H, W, 3) as the network sees it, float (1, C, h, w) in 0..255."""
+    return torch.from_numpy(fit_image(image, preparation).transpose(2, 0, 1)[None].copy()).float()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,253 @@
+"""`python -m model.export`: files that find what the model finds, for pictures of any size, with nothing of ours."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, replace
+from io import StringIO
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from data.input_error import InputError
+from data.segmentation_data import Preparation
+from model import portable
+from model.checkpoint import ModelCard, load_model, save_model
+from model.config import TrainConfig
+from model.export import LIMIT, export_model, largest_difference, main, synthetic_pictures
+from model.portable import FORMATS, PortableNetwork, open_onnx, trace
+from model.tiles import predict_probabilities
+from model.unet import UNet
+from tests.toys import colored_squares, save_png
+
+# Together with our own blocks, which the command exports here, every kind of part once, as small as can be.
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "w_net": ("multiclass", {"passes": 2, "block": "residual", "normalisation": "group", "upsampling": "nearest"}),
+    "resnet18": ("binary", {"encoder": "resnet18", "normalisation": "none", "upsampling": "bilinear"}),
+    "mobilenet_v3": ("multiclass", {"encoder": "mobilenet_v3", "normalisation": "instance"}),
+}
+# Dropout must be gone, and dilation stay.
+OWN = {"dropout": 0.5, "dropout_place": "blocks", "dilation": 2}
+# Smaller than what the network looks at, as large, and larger, never the size by which it was written down.
+SIZES = ((1, 1, 1), (3, 8, 8), (1, 16, 45), (2, 33, 64))
+
+
+def fresh_model(task: str, *, seed: int = 0, **config: Any) -> tuple[UNet, ModelCard]:
+    """A network with weights of which none is as a fresh one's, and its card."""
+    data = colored_squares(task)
+    settings = TrainConfig.from_mapping({"depth": 2, "width": 2, "precision": "float32", **config})
+    card = ModelCard.of(settings, data, thresholds=(0.25, 0.75)[: len(data.class_names)])
+    torch.manual_seed(seed)
+    network = card.build().eval()
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.mul_(1 + 0.2 * torch.rand_like(tensor)).add_(0.02 * torch.rand_like(tensor))
+    return network, card
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    network, card = fresh_model("multilabel", **OWN)
+    save_model(folder, network, card, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with both files, and what the command printed."""
+    output, shown = tmp_path_factory.mktemp("exported"), StringIO()
+    with redirect_stdout(shown), redirect_stderr(shown):
+        assert main(model, output=output) == 0
+    return output, shown.getvalue()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_file_finds_what_its_network_finds_in_pictures_of_any_number_and_size(name: str, tmp_path: Path) -> None:
+    task, config = NETWORKS[name]
+    network, card = fresh_model(task, **config)
+    differences = export_model(network, card, tmp_path, ("onnx",), synthetic_pictures())
+    assert list(differences) == ["model.onnx"]
+    assert 0 <= differences["model.onnx"] < LIMIT
+    run = open_onnx(tmp_path / "model.onnx")
+    for count, height, width in SIZES:
+        images = torch.rand(count, 3, height, width) * 255
+        expected = predict_probabilities(network, images, card.label_mode, bfloat16=False)
+        torch.testing.assert_close(run(images), expected, rtol=0, atol=2e-4)
+
+
+def test_the_command_says_how_close_the_files_are(exported: tuple[Path, str]) -> None:
+    output, shown = exported
+    assert sorted(path.name for path in output.iterdir()) == ["model.onnx", "model.pt2", "model.yaml"]
+    lines = shown.splitlines()
+    for line, file in zip(lines, ("model.onnx", "model.pt2"), strict=False):
+        words, _, difference = line.removesuffix(" on 2 pictures").rpartition(" ")
+        assert words == f"{output / file}: largest difference"
+        assert 0 <= float(difference) < 1e-5
+    assert len(lines) == 3
+
+
+def test_model_yaml_says_how_to_use_the_files(exported: tuple[Path, str]) -> None:
+    described = yaml.safe_load((exported[0] / "model.yaml").read_text(encoding="utf-8"))
+    assert described["classes"] == ["class0", "class1"]
+    assert described["thresholds"] == {"class0": 0.25, "class1": 0.75}
+    assert described["preparation"] == asdict(Preparation())
+    assert (described["input"]["name"], described["input"]["shape"]) == ("images", ["N", 3, "H", "W"])
+    assert (described["output"]["name"], described["output"]["shape"]) == ("probabilities", ["N", 2, "H", "W"])
+    assert set(described["largest_difference"]) == {"model.onnx", "model.pt2"}
+
+
+def test_the_files_run_with_nothing_of_ours(exported: tuple[Path, str], tmp_path: Path) -> None:
+    network, card = fresh_model("multilabel", **OWN)
+    pictures = [torch.rand(count, 3, height, width) * 255 for count, height, width in SIZES]
+    np.savez(tmp_path / "pictures.npz", *(images.numpy() for images in pictures))
+    # No startup files are read (-S), by which the project may be installed; only the folder of packages is added.
+    code = f"""
+import importlib.util, sys
+sys.path.append({str(Path(np.__file__).parents[1])!r})
+assert not any(importlib.util.find_spec(room) for room in ("data", "model", "search"))
+import numpy, onnxruntime, torch
+pictures = numpy.load("pictures.npz").values()
+session = onnxruntime.InferenceSession({str(exported[0] / "model.onnx")!r})
+numpy.savez("onnx.npz", *(session.run(["probabilities"], {{"images": images}})[0] for images in pictures))
+module = torch.export.load({str(exported[0] / "model.pt2")!r}).module()
+numpy.savez("torch_export.npz", *(module(torch.from_numpy(images)).detach().numpy() for images in pictures))
+"""
+    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", code]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    expected = [predict_probabilities(network, images, card.label_mode, bfloat16=False).numpy() for images in pictures]
+    for name in FORMATS:
+        for found, truth in zip(np.load(tmp_path / f"{name}.npz").values(), expected, strict=True):
+            assert found == pytest.approx(truth, abs=1e-5)
+
+
+def test_the_files_name_no_folder_of_this_machine(exported: tuple[Path, str]) -> None:
+    project = str(Path(portable.__file__).parents[1]).encode()
+    for file in ("model.onnx", "model.pt2"):
+        assert project not in (exported[0] / file).read_bytes()
+
+
+@pytest.fixture
+def answer_with(model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[torch.Size]]:
+    """Makes files by torch.export answer as the network does, and so much more; gives the shapes they are shown."""
+
+    def replace_format(more: float) -> list[torch.Size]:
+        network, card = load_model(model)
+        original, shown = PortableNetwork(network, card.label_mode), []
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            shown.append(images.shape)
+            return original(images) + more
+
+        stub = replace(FORMATS["torch_export"], write=lambda _, path: path.touch(), open=lambda _: run)
+        monkeypatch.setitem(FORMATS, "torch_export", stub)
+        return shown
+
+    return replace_format
+
+
+def test_the_first_pictures_of_a_folder_check_it(
+    run_module: Callable[..., int],
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    answer_with: Callable[[float], list[torch.Size]],
+) -> None:
+    shown = answer_with(0)
+    for index in range(11):
+        save_png(tmp_path / "pictures" / f"{index:02}.png", np.full((20, 30 + index, 3), 90, np.uint8))
+    options = ["--format", "torch_export", "--images", tmp_path / "pictures"]
+    assert run_module("model.export", model, "--output", tmp_path / "out", *options) == 0
+    assert "on 10 pictures" in capsys.readouterr().out
+    assert shown == [(1, 3, 20, 30 + index) for index in range(10)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.pt2", "model.yaml"]
+
+
+@pytest.mark.parametrize("more", [2e-4, nan], ids=["other", "not_a_number"])
+def test_a_file_that_differs_is_not_kept(
+    run_module: Callable[..., int],
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    answer_with: Callable[[float], list[torch.Size]],
+    more: float,
+) -> None:
+    answer_with(more)
+    output = tmp_path / "out"
+    assert run_module("model.export", model, "--output", output, "--format", "torch_export") == 1
+    words = capsys.readouterr().err
+    differs = f"{more:.1e}, more than 0.0001: it was not kept."
+    assert words == f"error: model.pt2 differs from the original by {differs}\n"
+    assert list(output.iterdir()) == []
+
+
+def test_a_difference_is_the_largest_of_any_picture_class_and_pixel() -> None:
+    network, card = fresh_model("multilabel")
+    pictures = [torch.rand(1, 3, 9, 7) * 255 for _ in range(3)]
+    portable_network = PortableNetwork(network, card.label_mode)
+    assert largest_difference(portable_network, network, card, pictures) < 1e-6
+
+    def change(images: torch.Tensor) -> torch.Tensor:
+        found = portable_network(images)
+        if images is pictures[1]:
+            found[0, 1, 8, 6] += 0.25
+        return found
+
+    assert largest_difference(change, network, card, pictures) == pytest.approx(0.25, abs=1e-6)
+
+
+def test_the_network_itself_is_left_as_it_is() -> None:
+    network, card = fresh_model("binary")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    strides = {name: tensor.stride() for name, tensor in network.state_dict().items()}
+    program = trace(network.train(), card.label_mode, card.channels)
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert {name: tensor.stride() for name, tensor in network.state_dict().items()} == strides
+    assert len(program.graph_signature.user_inputs) == len(program.graph_signature.user_outputs) == 1
+
+
+@pytest.mark.parametrize("package", FORMATS["onnx"].packages)
+def test_a_package_that_is_missing_is_named(
+    refusal: Callable[..., str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    words = refusal("model.export", model, "--output", tmp_path / "out")
+    assert f"'onnx' needs {package}, which is not installed: pip install 'unet-search[export]'" in words
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_is_too_large_for_onnx_is_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "LARGEST_ONNX", 1000)
+    network, card = fresh_model("binary")
+    with pytest.raises(InputError, match="more than ONNX can hold: use --format torch_export"):
+        export_model(network, card, tmp_path, ("onnx",), synthetic_pictures())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_input_is_refused(refusal: Callable[..., str], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    options = ["--format", "torch_export", "--output"]
+    assert "cannot be written" in refusal("model.export", model, *options, tmp_path / "file")
+    assert "has no config.yaml" in refusal("model.export", tmp_path, *options, tmp_path / "out")
+    assert "do not exist" in refusal("model.export", model, *options, tmp_path / "out", "--images", tmp_path / "no")
+    assert "tflite" in refusal("model.export", model, "--format", "tflite")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_pictures_that_check_are_of_other_sizes_than_the_one_written_down() -> None:
+    shapes = {image.shape[:2] for image in synthetic_pictures()}
+    assert len(shapes) == 2
+    assert portable.TRACED[1:] not in shapes
+    assert all(side % 2 for shape in shapes for side in shape)
