@@ -24,7 +24,7 @@ from search.run_folder import RunFolder
 from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
-from search.space import Space
+from search.space import Space, most
 from search.study import open_study
 from search.trial import SharedWork, Train, train_and_report
 
@@ -69,7 +69,11 @@ def search(
     """
     study = open_study(run.journal)
     scheduler = make_scheduler(
-        settings.scheduler, max_epochs=max(space.domains["max_epochs"].ends), folds=len(splits), study=study
+        settings.scheduler,
+        max_epochs=most(space, "max_epochs"),
+        evaluate_every=most(space, "evaluate_every"),
+        folds=len(splits),
+        study=study,
     )
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     searcher = StudySearcher(

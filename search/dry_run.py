@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
+from search.cost_model import CostModel
 from search.progress import in_words
 from search.resources import Needs
 from search.settings import SearchSettings
-from search.space import Space, extremes
+from search.space import Space, extremes, most
 from search.trial import failure_reason
 
 if TYPE_CHECKING:
     from data.windows import Pictures
 
 NAMES = ("smallest", "largest")
-SIZES = ("depth", "width", "batch_size", "crop_size")
+SIZES = ("depth", "width", "batch_size", "crop_size", "passes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def measure_training(config: TrainConfig, shared: tuple[SegmentationData, Split]
     telling = max(split.train, key=lambda index: int(data.statistics.class_pixels[index].sum()))
     little = Split(train=(telling,), validation=split.validation[:1])
 
-    measured = replace(config, max_epochs=2, collapse_epochs=3, epoch_pixels=0)
+    measured = replace(config, max_epochs=2, evaluate_every=1, freeze_epochs=0, collapse_epochs=3, epoch_pixels=0)
 
     def samples(part: "Pictures", asked: TrainConfig) -> int:
         samples = samples_per_epoch(part, asked.crop_size, asked.epoch_pixels)
@@ -86,9 +87,22 @@ def measure_training(config: TrainConfig, shared: tuple[SegmentationData, Split]
     return Estimate(
         config=config,
         parameters=second.parameters,
-        seconds_an_epoch=samples(to_train, config) / second.images_per_second + judging * len(split.validation),
+        seconds_an_epoch=samples(to_train, config) / second.images_per_second
+        + judging * len(split.validation) / config.evaluate_every,
         peak_memory_mb=second.peak_memory_mb,
     )
+
+
+def describe_costs(model: CostModel, space: Space) -> list[str]:
+    """What the trials so far say of the smallest and the largest training, a line each."""
+    lines = []
+    for name, config in zip(NAMES, extremes(space), strict=True):
+        cost = model.predict(config)
+        lines.append(
+            f"{name} training, by the trials so far: {cost.seconds_an_epoch:.2g} s an epoch (within a factor of "
+            f"{cost.seconds_within:.2f}), {cost.peak_memory_mb:.0f} MB ({cost.memory_within:.2f})"
+        )
+    return lines
 
 
 def describe_estimates(estimates: Sequence[Estimate], space: Space, settings: SearchSettings, slots: int) -> list[str]:
@@ -101,9 +115,11 @@ def describe_estimates(estimates: Sequence[Estimate], space: Space, settings: Se
             f"{one.parameters:,} parameters, {one.seconds_an_epoch:.2g} s an epoch, {one.peak_memory_mb:.0f} MB"
         )
         lines.append(f"{name} training ({config}): {what}")
-    max_epochs = max(space.domains["max_epochs"].ends)
+    max_epochs = most(space, "max_epochs")
     rounds = ceil(settings.num_trials * settings.folds / slots) * max_epochs
-    times = [in_words(one.seconds_an_epoch * rounds) for one in estimates if not one.problem]
+    times = [
+        in_words(seconds * rounds) for seconds in sorted(one.seconds_an_epoch for one in estimates if not one.problem)
+    ]
     if times:
         limit = "" if settings.max_time is None else f"; --max-time ends it after {settings.max_time}"
         lines.append(

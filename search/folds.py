@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -11,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from data.replacing import copy_folder, write_text
-from search.record import BAD_ENDINGS, METRICS, TrialRecord, one_line
+from search.record import BAD_ENDINGS, BETWEEN_WARNINGS, METRICS, TrialRecord, one_line, split_warnings
 from search.trial import SAMPLE, Report, Reports, SharedWork, train_and_report
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def mean_report(records: Sequence[TrialRecord]) -> Report:
     """What folds have in common: the mean of each metric over those that have it, and what their training took.
 
     A fold in which no class was there to be found, and none was, measures nothing and is left out. The threshold and
-    `best_epoch` are those of the best fold, whose model is kept.
+    `best_epoch` are those of the best fold, whose model is kept. A warning is told once, however many folds have it.
     """
     best, last = _best(records), records[-1]
     telling = [record.metrics for record in records if set(record.metrics) - set(METRICS)]
@@ -135,6 +136,9 @@ def mean_report(records: Sequence[TrialRecord]) -> Report:
         "peak_memory_mb": max((record.peak_memory_mb or 0.0 for record in records), default=None),
         "images_per_second": last.images_per_second,
         "parameters": last.parameters,
+        "gflops_per_megapixel": last.gflops_per_megapixel,
+        "batch_parts": max((record.batch_parts or 1 for record in records), default=None),
+        "warnings": BETWEEN_WARNINGS.join(_different_warnings(records)),
         "device": last.device,
     }
 
@@ -154,6 +158,15 @@ def keep_best(records: Sequence[TrialRecord], run: Path, folder: Path) -> str:
 def fold_name(fold: int) -> str:
     """The name of a fold's folder in the trial's: fold-1 for the first, which is 0 here."""
     return f"fold-{fold + 1}"
+
+
+def _different_warnings(records: Sequence[TrialRecord]) -> Iterable[str]:
+    """The warnings of all folds; of those that differ in their numbers only, the first."""
+    different: dict[str, str] = {}
+    for record in records:
+        for warning in split_warnings(record.warnings):
+            different.setdefault(re.sub(r"[\d.]+", "", warning), warning)
+    return different.values()
 
 
 def _best(records: Sequence[TrialRecord]) -> TrialRecord:

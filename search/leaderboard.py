@@ -13,7 +13,16 @@ from data.command_line import run_command
 from data.input_error import InputError
 from data.replacing import replacing
 from model.config import TrainConfig
-from search.record import BAD_ENDINGS, CLASS_METRIC, METRICS, TrialRecord, is_metric, records_from_study
+from search.record import (
+    BAD_ENDINGS,
+    CLASS_METRIC,
+    METRICS,
+    TrialRecord,
+    is_metric,
+    records_from_study,
+    split_warnings,
+    warning_name,
+)
 from search.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -22,22 +31,24 @@ if TYPE_CHECKING:
 # fmt: off
 CONFIG_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
 COLUMN_TYPES: dict[str, Any] = {
-    "rank": int, "trial_id": str, "status": str, "reason": str, "threshold": float, "folds": int, "best_epoch": int,
-    "epochs": int, "seconds": float, "device": str, "images_per_second": float, "peak_memory_mb": float,
-    "parameters": int, **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str,
+    "rank": int, "trial_id": str, "status": str, "reason": str, "warnings": str, "threshold": float, "folds": int,
+    "best_epoch": int, "epochs": int, "seconds": float, "device": str, "images_per_second": float,
+    "peak_memory_mb": float, "parameters": int, "gflops_per_megapixel": float, "batch_parts": int, **CONFIG_TYPES,
+    "checkpoint": str, "dataset": str, "version": str,
 }
 # What a person is shown, as it is written there; the first ones are the last to go where the window is narrow.
 SHOWN = {
     "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "folds": "{:d}", "epochs": "{:d}",
     "learning_rate": "{:.2g}", "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}", "seconds": "{:.0f}",
-    "val_iou": "{:.4f}", "batch_size": "{:d}",
+    "val_iou": "{:.4f}", "batch_size": "{:d}", "warnings": "{}",
 }
 SHOWN_ORDER = (
     "rank", "trial_id", "status", "val_dice", "folds", "val_iou", "epochs", "seconds", "depth", "width",
-    "learning_rate", "loss", "batch_size", "reason",
+    "learning_rate", "loss", "batch_size", "reason", "warnings",
 )
 # fmt: on
-SHORTEST_REASON = 24  # characters; a reason is cut to what the window leaves
+TEXTS = ("reason", "warnings")  # may be empty in every row, and then have no column
+SHORTEST_TEXT = 24  # characters; such a text is cut to what the window leaves
 BETWEEN_COLUMNS = 2  # characters
 # A spreadsheet takes a cell that begins like this for a formula; an apostrophe makes it text again.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -45,7 +56,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 def columns(class_names: Sequence[str]) -> list[str]:
     """The names of the leaderboard's columns, in order, for data with these classes."""
-    first, last = ("rank", "trial_id", "status", "reason"), ("checkpoint", "dataset", "version")
+    first, last = ("rank", "trial_id", "status", "reason", "warnings"), ("checkpoint", "dataset", "version")
     cost = [name for name in COLUMN_TYPES if name not in (*first, *CONFIG_TYPES, *last)]
     classes = [f"{CLASS_METRIC}{name}" for name in class_names]
     return list(dict.fromkeys([*first, *METRICS, *classes, *cost, *CONFIG_TYPES, *last]))
@@ -117,8 +128,9 @@ def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
 
     rows = frame.head(top)
     cells = {name: [_cell(name, value) for value in rows[name]] for name in SHOWN_ORDER if name in rows.columns}
-    if not any(cells.get("reason", ())):
-        cells.pop("reason", None)
+    for name in TEXTS:
+        if not any(cells.get(name, ())):
+            cells.pop(name, None)
     if set(cells.get("folds", ())) <= {_cell("folds", 1)}:
         cells.pop("folds", None)  # there are none, or they all ended in the first
     widths = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
@@ -165,6 +177,8 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         kind = float if is_metric(name) else COLUMN_TYPES.get(name, str)
         if kind is str:
             frame[name] = frame[name].fillna("").astype("str")
+        elif kind is bool:
+            frame[name] = frame[name].map(_as_bool).astype("boolean")
         else:
             numbers = pd.to_numeric(frame[name].replace("", None))
             frame[name] = numbers.astype("Int64") if kind is int else numbers.astype("float64")
@@ -177,17 +191,31 @@ def _fitting(widths: dict[str, int], window: int) -> dict[str, int]:
     left = window
     for name in SHOWN:
         if name in widths:
-            shortest = min(widths[name], SHORTEST_REASON) if name == "reason" else widths[name]
+            shortest = min(widths[name], SHORTEST_TEXT) if name in TEXTS else widths[name]
             if shortest + BETWEEN_COLUMNS <= left:
                 fitting[name] = shortest
                 left -= shortest + BETWEEN_COLUMNS
-    if "reason" in fitting:
-        fitting["reason"] = min(widths["reason"], SHORTEST_REASON + left)
+    for name in TEXTS:
+        if name in fitting:
+            longer = min(widths[name] - fitting[name], left)
+            fitting[name] += longer
+            left -= longer
     return {name: fitting[name] for name in widths if name in fitting}
 
 
 def _cell(name: str, value: Any) -> str:
+    if name == "warnings":
+        return ", ".join(map(warning_name, split_warnings(value)))  # the file has all their words
     return "" if pd.isna(value) else SHOWN[name].format(value)
+
+
+def _as_bool(value: Any) -> bool | None:
+    """The cell of a bool column, as a value or as CSV has it; raises ValueError for any other text."""
+    if value is None or value is pd.NA or value == "":
+        return None
+    if str(value) not in ("True", "False"):
+        raise ValueError(f"{value!r} is neither True nor False")
+    return str(value) == "True"
 
 
 def _defused(text: str) -> str:

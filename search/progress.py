@@ -1,11 +1,12 @@
 """What a person sees while a search runs: a line for each trial that ended, and how far the whole has come."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from search.record import BAD_ENDINGS, TrialRecord
+from search.record import BAD_ENDINGS, TrialRecord, split_warnings, warning_name
+from search.space import means_something
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,15 +21,22 @@ class Progress:
     """
 
     def __init__(
-        self, console: "Console", *, num_trials: int, max_seconds: float | None, searched: Sequence[str]
+        self,
+        console: "Console",
+        *,
+        num_trials: int,
+        searched: Sequence[str],
+        time_left: Callable[[Sequence[TrialRecord], float], float | None],
     ) -> None:
-        """num_trials, max_seconds: the budget of the whole run. searched: the parameters that tell its trials apart."""
+        """num_trials: of the whole run. searched: the parameters that tell its trials apart. time_left: gives the
+        seconds that the search may still take, for its records and the seconds that are spent.
+        """
         from rich.live import Live
 
         self._console = console
         self._num_trials = num_trials
-        self._max_seconds = max_seconds
         self._searched = searched
+        self._time_left = time_left
         self._live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
         self._ended: set[str] | None = None
         self._first_epochs = 0
@@ -76,7 +84,7 @@ class Progress:
         epochs = _epochs(records) - self._first_epochs
         parts = [f"{done} of {self._num_trials} trials done, {running} running, {bad} ended badly"]
         parts.append(f"{epochs / (time.monotonic() - self._began):.2g} epochs/s" if epochs else "waiting for an epoch")
-        left = time_left(done=done, num_trials=self._num_trials, spent=spent, max_seconds=self._max_seconds)
+        left = self._time_left(records, spent)
         if left is not None:
             parts.append(f"about {in_words(left)} left")
         lines = [", ".join(parts)]
@@ -91,31 +99,24 @@ class Progress:
 
 
 def ending_line(record: TrialRecord) -> str:
-    """One line on a trial that has ended: how, how good, at what cost, why so early."""
+    """One line on a trial that has ended: how, how good, at what cost, what did not look right, why so early."""
     dice = "no val_dice" if record.val_dice is None else f"val_dice {record.val_dice:.4f}"
     if record.folds > 1:
         dice += f", mean of {record.folds} folds"
     epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
     facts = [dice, f"{epochs} in {in_words(record.seconds)}"]
+    warnings = ", ".join(map(warning_name, split_warnings(record.warnings)))
+    if warnings:
+        facts.append(f"warnings: {warnings}")
     line = f"{record.trial_id} {record.status}: {', '.join(facts)}"
     return f"{line}: {record.reason}" if record.reason else line
 
 
 def short_config(record: TrialRecord, searched: Sequence[str]) -> str:
     """The values that tell this trial from others."""
-    values = {name: record.config[name] for name in searched}
+    values = {name: record.config[name] for name in searched if means_something(name, record.config)}
     texts = (f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
     return ", ".join(texts)
-
-
-def time_left(*, done: int, num_trials: int, spent: float, max_seconds: float | None) -> float | None:
-    """Seconds that the search may still take, by its limit and by its trials so far; None when nothing tells."""
-    bounds = []
-    if max_seconds is not None:
-        bounds.append(max_seconds - spent)
-    if done:
-        bounds.append(spent / done * (num_trials - done))
-    return max(0.0, min(bounds)) if bounds else None
 
 
 def in_words(seconds: float) -> str:

@@ -18,10 +18,12 @@ BAD_ENDINGS: frozenset[Status] = frozenset({"diverged", "collapsed", "out_of_mem
 # fmt: off
 METRICS = (
     "val_dice", "val_iou", "val_f1_macro", "val_f1_micro", "val_precision_macro", "val_precision_micro",
-    "val_recall_macro", "val_recall_micro", "val_accuracy", "val_dice_additive",
+    "val_recall_macro", "val_recall_micro", "val_accuracy", "val_dice_additive", "val_dice_per_image",
+    "val_auc_roc", "val_auc_pr",
 )
 # fmt: on
 CLASS_METRIC = "val_dice_"  # and the name of the class
+BETWEEN_WARNINGS = " | "  # in the text that a report has of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,14 @@ class TrialRecord:
 
     trial_id: the name of the trial in the study, the leaderboard and its folder. config: every field of
     `TrainConfig`. dataset: what it trained on. version: of this project. status: one of `STATUSES`. reason: in words,
-    why it ended before its time. metrics: every `val_` metric and threshold (0..1) of best_epoch (from 1), which is the
-    one with the highest `val_dice`, whose model is kept. folds: how many folds the metrics are a mean of, each with its
-    best epoch; threshold and best_epoch are then those of the best fold, whose model is kept. epochs: how many were
-    reported, those of all folds together. seconds: of training, over all its resumes and folds. images_per_second: of
-    its last epoch. peak_memory_mb: the highest reported. parameters: of the network. checkpoint: the folder of the
-    model of best_epoch, below the folder of the run.
+    why it ended before its time. warnings: what did not look right when it was last judged, one after the other (see
+    `split_warnings`). metrics: every `val_` metric and threshold (0..1, mean over the classes) of best_epoch (from 1),
+    which is the one with the highest `val_dice`, whose model is kept. folds: how many folds the metrics are a mean of,
+    each with its best epoch; threshold and best_epoch are then those of the best fold, whose model is kept. epochs: how
+    many were trained, those of all folds together. seconds: of training, over all its resumes and folds.
+    images_per_second: of its last epoch. peak_memory_mb: the highest reported. parameters: of the network.
+    gflops_per_megapixel: 10^9 operations of the network for a million pixels. batch_parts: in how many a batch
+    was computed. checkpoint: the folder of the model of best_epoch, below the folder of the run.
     """
 
     trial_id: str
@@ -44,6 +48,7 @@ class TrialRecord:
     version: str = ""
     status: Status = "running"
     reason: str = ""
+    warnings: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     threshold: float | None = None
     folds: int = 1
@@ -54,6 +59,8 @@ class TrialRecord:
     images_per_second: float | None = None
     peak_memory_mb: float | None = None
     parameters: int | None = None
+    gflops_per_megapixel: float | None = None
+    batch_parts: int | None = None
     checkpoint: str = ""
 
     @property
@@ -117,6 +124,21 @@ def one_line(value: Any) -> str | None:
     return " ".join(str(value or "").split()) or None
 
 
+def split_warnings(text: str) -> list[str]:
+    """The warnings of a record one by one, each as `name: what was seen; what to do`."""
+    return text.split(BETWEEN_WARNINGS) if text else []
+
+
+def warning_name(warning: str) -> str:
+    """The name of a warning, such as `overfitting`."""
+    return warning.partition(":")[0]
+
+
+def _text_if_told(value: Any) -> str | None:
+    """The text on one line, empty as it may be; None when nothing is said."""
+    return None if value is None else one_line(value) or ""
+
+
 def _known_status(value: Any) -> Status | None:
     return value if value in STATUSES else None
 
@@ -125,8 +147,11 @@ def _known_status(value: Any) -> Status | None:
 LATEST: dict[str, Callable[[Any], Any]] = {
     "status": _known_status,
     "reason": one_line,
+    "warnings": _text_if_told,
     "seconds": finite,
     "device": one_line,
     "images_per_second": finite,
     "parameters": whole,
+    "gflops_per_megapixel": finite,
+    "batch_parts": whole,
 }

@@ -16,6 +16,7 @@ from data.readers import load
 from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
+from search.record import records_from_study, split_warnings
 from search.resources import Needs, check_shared, choose_needs, machines, running_ray
 from search.run_folder import (
     RunFolder,
@@ -28,6 +29,7 @@ from search.run_folder import (
     new_run,
 )
 from search.settings import SearchSettings, check_same_run
+from search.sources import check_sources, structure_of, with_whole_sources
 from search.space import Space, describe, parse_space, space_texts
 
 if TYPE_CHECKING:
@@ -50,12 +52,14 @@ def run(
 
     Without any option it is a small search on synthetic retinas. The results lie in runs/NAME.
     """
-    chosen = space_texts(parse_space(settings.space))
+    asked = parse_space(settings.space, pinned=structure_of(settings.init_from))
+    chosen = space_texts(with_whole_sources(asked))
     settings = replace(settings, space=tuple(f"{name}={text}" for name, text in chosen.items()))
     if settings.print_config:
         print(settings.as_yaml(), end="")
         return OK
-    space = parse_space(settings.space, pinned={"max_epochs": settings.max_epochs, "seed": settings.seed})
+    space = parse_space(settings.space, pinned=settings.pinned)
+    check_sources(space)
     data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
     splits = split_data(data, settings.splitting)
     warnings = check_data(data, splits, settings)
@@ -74,7 +78,7 @@ def run(
         introduce(folder, data, splits, needs.fit(there), console)
         warn(warnings, settings, console)
         if settings.dry_run:
-            return rehearse(settings, space, data, splits[0], needs, console)
+            return rehearse(settings, space, data, splits[0], needs, folder, console)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
@@ -175,10 +179,18 @@ def describe_splits(splits: Sequence[Split]) -> str:
 
 
 def rehearse(
-    settings: SearchSettings, space: Space, data: SegmentationData, split: Split, needs: Needs, console: "Console"
+    settings: SearchSettings,
+    space: Space,
+    data: SegmentationData,
+    split: Split,
+    needs: Needs,
+    folder: RunFolder,
+    console: "Console",
 ) -> int:
-    """Measures what the search would take, and says so."""
-    from search.dry_run import describe_estimates, estimate_extremes
+    """Measures what the search would take, and says so; and what the trials of a run that goes on say of it."""
+    from search.cost_model import fit_costs
+    from search.dry_run import describe_costs, describe_estimates, estimate_extremes
+    from search.study import read_study
 
     for line in describe(space):
         console.print(line)
@@ -186,6 +198,11 @@ def rehearse(
         estimate_extremes(space, data, split, needs), space, settings, needs.fit(machines())
     ):
         console.print(line)
+    earlier = records_from_study(read_study(folder.journal)) if folder.journal.exists() else []
+    model = fit_costs(earlier, data, split)
+    if model is not None:
+        for line in describe_costs(model, space):
+            console.print(line)
     return OK
 
 
@@ -199,13 +216,19 @@ def search_with_progress(
     console: "Console",
 ) -> "Outcome":
     """The search, on the Ray that is running, shown on the console."""
+    from search.cost_model import fit_costs
     from search.driver import search
     from search.progress import Progress
+    from search.time_left import TimeLeft
 
     searched = [name for name, domain in space.domains.items() if len(domain.ends) > 1]
-    with Progress(
-        console, num_trials=settings.num_trials, max_seconds=settings.max_seconds, searched=searched
-    ) as progress:
+    left = TimeLeft(
+        num_trials=settings.num_trials,
+        folds=len(splits),
+        max_seconds=settings.max_seconds,
+        fit=lambda records: fit_costs(records, data, splits[0]),
+    )
+    with Progress(console, num_trials=settings.num_trials, searched=searched, time_left=left.after) as progress:
         return search(settings, space, data, splits, folder, needs, look=progress.update, version=installed_version())
 
 
@@ -231,6 +254,8 @@ def conclude(
                 style="yellow",
             )
         show_classes(outcome.best, data.class_names, console)
+        for warning in split_warnings(outcome.best.warnings):
+            console.print(f"warning: the best model: {warning}", style="yellow")
         console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
     if outcome.interrupted:
         storage = (
@@ -255,7 +280,7 @@ def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Co
         if value < HARDLY_FOUND:
             console.print(
                 f"warning: the best model hardly finds {name} (Dice {value:.4f}), so empty masks of it mean nothing: "
-                "try more --max-epochs, a larger --size, or --space rare_crops=0.5,loss=both",
+                "try more --max-epochs, a larger --size, or --space rare_crops=0.5,loss=dice_ce",
                 style="yellow",
             )
 

@@ -115,27 +115,29 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
 
 
 def make_scheduler(
-    name: str, *, max_epochs: int, folds: int = 1, study: optuna.Study | None = None
+    name: str, *, max_epochs: int, evaluate_every: int = 1, folds: int = 1, study: optuna.Study | None = None
 ) -> PatientScheduler:
     """The scheduler of this name for trials of so many folds, each of at most so many epochs.
 
-    study: the one that is continued, by whose trials the new ones are judged too. Raises InputError for an unknown
-    name.
+    evaluate_every: epochs between two results of a trial, the most that any has. study: the one that is continued, by
+    whose trials the new ones are judged too. Raises InputError for an unknown name.
     """
     if name not in SCHEDULERS:
         raise unknown_name("scheduler", name, SCHEDULERS)
-    return SCHEDULERS[name](max_epochs, folds, study)
+    return SCHEDULERS[name](max_epochs, evaluate_every, folds, study)
 
 
-def _make_asha(max_epochs: int, folds: int, study: optuna.Study | None) -> PatientScheduler:
+def _make_asha(max_epochs: int, evaluate_every: int, folds: int, study: optuna.Study | None) -> PatientScheduler:
+    # Rungs stand where there are results, so that trials are compared after as many epochs as each other.
+    looks = max(1, round(max_epochs / GRACE_SHARE / evaluate_every))
     # The first fold has the rungs that a trial without folds has.
-    scheduler = HalvingScheduler(last_epoch=folds * max_epochs, first_rung=max(1, round(max_epochs / GRACE_SHARE)))
+    scheduler = HalvingScheduler(last_epoch=folds * max_epochs, first_rung=min(looks * evaluate_every, max_epochs))
     if study is not None:
         scheduler.refill(study)
     return scheduler
 
 
-def _make_none(_max_epochs: int, _folds: int, _study: optuna.Study | None) -> PatientScheduler:
+def _make_none(_max_epochs: int, _every: int, _folds: int, _study: optuna.Study | None) -> PatientScheduler:
     return PatientScheduler()
 
 
@@ -147,7 +149,7 @@ def _last_error(text: str) -> str:
     return textwrap.shorten(words, LONGEST_REASON, placeholder=" ...")
 
 
-SCHEDULERS: dict[str, Callable[[int, int, optuna.Study | None], PatientScheduler]] = {
+SCHEDULERS: dict[str, Callable[[int, int, int, optuna.Study | None], PatientScheduler]] = {
     "asha": _make_asha,
     "none": _make_none,
 }

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 from data.input_error import InputError, unknown_name
 from data.segmentation_data import Preparation, Splitting
 from data.split import check_splitting
+from model.config import TRANSFERS
+from search.sources import whole_source
 
 CHOSEN_ONCE = (
     "data",
@@ -16,6 +18,8 @@ CHOSEN_ONCE = (
     *(declared.name for declared in fields(Splitting)),
     "max_epochs",
     "space",
+    "init_from",
+    "deterministic",
     "seed",
     "scheduler",
 )  # what all trials of a run must share, and so cannot change when the run goes on
@@ -39,6 +43,8 @@ class SearchSettings(Splitting, Preparation):
     max_epochs: Annotated[int, "Epochs of a training that is not stopped early."] = 60
     max_time: Annotated[str | None, "Longest time of the whole search, such as 90s, 15m or 2h."] = None
     space: Annotated[tuple[str, ...], "What to try: depth=3:5 (range), depth=4 (value), 'width=8|16' (choice)."] = ()
+    init_from: Annotated[str | None, "What to begin from: a model folder, a file of weights, or imagenet."] = None
+    deterministic: Annotated[bool, "Trainings that repeat to the last bit on one kind of device; slower."] = False
     name: Annotated[str | None, "Name of the run's folder; otherwise made from the data and a number."] = None
     storage: Annotated[Path, "Folder of all runs; for a cluster, one that its machines share."] = Path("runs")
     address: Annotated[str | None, "Ray cluster to join: host:port, or auto for this machine's."] = None
@@ -64,6 +70,8 @@ class SearchSettings(Splitting, Preparation):
         if self.name is not None:
             _check_name(self.name)
         check_splitting(self.splitting)
+        if self.init_from is not None:
+            object.__setattr__(self, "init_from", whole_source(self.init_from))
         if self.resume and self.name is None:
             raise InputError("--resume needs the run to go on with: add its --name.")
 
@@ -71,6 +79,16 @@ class SearchSettings(Splitting, Preparation):
     def max_seconds(self) -> float | None:
         """Longest time of the whole search in seconds, or None for no limit."""
         return None if self.max_time is None else read_seconds(self.max_time)
+
+    @property
+    def pinned(self) -> dict[str, Any]:
+        """What these settings say of the hyperparameters, for `parse_space`: values, and tuples of values to try."""
+        pinned: dict[str, Any] = {"max_epochs": self.max_epochs, "seed": self.seed}
+        if self.init_from is not None:
+            pinned |= {"init_from": self.init_from, "transfer": TRANSFERS}
+        if self.deterministic:
+            pinned["deterministic"] = True
+        return pinned
 
     @property
     def preparation(self) -> Preparation:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import optuna
 
 FIELD_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
-KINDS = {int: "a whole number", float: "a number"}
+CHOICES: dict[str, Any] = {declared.name: declared.metadata.get("choices") for declared in fields(TrainConfig)}
+KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+TRUTHS = {"true": True, "false": False}
+BETWEEN_OPTIONS = "[|,]"
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,32 @@ class Choice:
 
 Domain = Range | Choice
 
+
+@dataclass(frozen=True)
+class Condition:
+    """That the parameter `parent` has one of these values, or, with `unless`, none of them."""
+
+    parent: str
+    values: tuple[Any, ...]
+    unless: bool = False
+
+    def holds(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether it is so beside these values of all parameters."""
+        return (chosen[self.parent] in self.values) != self.unless
+
+    def __str__(self) -> str:
+        return f"{self.parent} is {'not ' * self.unless}{' or '.join(str(value) or 'empty' for value in self.values)}"
+
+
+CROSS_ENTROPIES = ("weighted_ce", "dice_ce", "focal")  # the losses that weigh classes and pixels
+
 # fmt: off
 DEFAULT_DOMAINS: dict[str, Domain] = {
+    "block":         Choice(("plain", "residual")),
     "depth":         Range(3, 4),
     "width":         Choice((8, 16)),
     "dropout":       Range(0.0, 0.3),
-    "loss":          Choice(("dice", "weighted_ce", "both")),
+    "loss":          Choice(("dice", "weighted_ce", "dice_ce", "focal", "tversky")),
     "class_weight":  Choice(("none", "square_root", "median_frequency")),
     "learning_rate": Range(1e-3, 2e-2, log=True),
     "weight_decay":  Range(1e-6, 1e-2, log=True),
@@ -88,9 +111,19 @@ DEFAULT_DOMAINS: dict[str, Domain] = {
     "rare_crops":    Choice((0.0, 0.3)),
     "augmentation":  Range(0.2, 1.0),
 }
-# A parameter that means something only when another has one of these values; it keeps its default otherwise.
-ONLY_WHEN: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "class_weight":  ("loss", ("weighted_ce", "both")),
+# A parameter that means something only when another one does and has a value as told; it keeps its default otherwise.
+ONLY_WHEN: dict[str, Condition] = {
+    "dilation":      Condition("encoder", ("own",)),
+    "dropout_place": Condition("dropout", (0.0,), unless=True),
+    "transfer":      Condition("init_from", ("",), unless=True),
+    "transfer_rate": Condition("transfer", ("encoder", "all")),
+    "freeze_epochs": Condition("transfer", ("encoder", "all")),
+    "class_weight":  Condition("loss", CROSS_ENTROPIES),
+    "edge_weight":   Condition("loss", CROSS_ENTROPIES),
+    "focal_gamma":   Condition("loss", ("focal",)),
+    "tversky_alpha": Condition("loss", ("tversky",)),
+    "momentum":      Condition("optimizer", ("sgd",)),
+    "rare_crops":    Condition("crop_size", (0,), unless=True),
 }
 # fmt: on
 
@@ -113,14 +146,16 @@ def parse_space(texts: Sequence[str] | Mapping[str, Any] = (), *, pinned: Mappin
         parameter replaces an earlier one; or a mapping from names to such values, lists or plain values
         (`{"depth": "3:5", "width": [8, 16], "loss": "dice"}`). `low:high` is a range with both ends, which is drawn
         as the default one is unless `:log` or `:linear` follows; `a|b` (or `a,b`) is a choice; one value is pinned.
-    pinned: values that the caller sets unless `texts` has something else to say.
+    pinned: values that the caller sets, or tuples of values to choose from, unless `texts` has something else to say.
 
     Raises InputError for a name that is no field of `TrainConfig`, text that cannot be read, a range turned round, a
     log range that does not start above 0, an option named twice, or a value that `TrainConfig` does not allow.
     """
     domains = dict(DEFAULT_DOMAINS)
+    for name, value in (pinned or {}).items():
+        domains[name] = Choice(value if isinstance(value, tuple) else (_checked(name, value),))
     spoken = texts.items() if isinstance(texts, Mapping) else [pair for text in texts for pair in _pairs(text)]
-    for name, value in [*(pinned or {}).items(), *spoken]:
+    for name, value in spoken:
         check_name(name)
         domains[name] = _parse_domain(name, value)
     return Space(domains={name: domains[name] for name in FIELD_TYPES if name in domains})
@@ -138,8 +173,8 @@ def start_point(space: Space) -> dict[str, Any]:
 
 
 def extremes(space: Space) -> tuple[TrainConfig, TrainConfig]:
-    """The least and the most demanding training of the space, by depth, width, batch size and crop size."""
-    sizes = ("depth", "width", "batch_size", "crop_size")
+    """The least and the most demanding training of the space, by passes, depth, width, batch size and crop size."""
+    sizes = ("passes", "depth", "width", "batch_size", "crop_size")
 
     def size(value: int) -> float:
         return value or math.inf  # crop_size 0 is the whole image
@@ -152,6 +187,17 @@ def extremes(space: Space) -> tuple[TrainConfig, TrainConfig]:
     return choose(min), choose(max)
 
 
+def most(space: Space, name: str) -> Any:
+    """The highest value that a trial of the space may have of this parameter."""
+    return max(space.domains[name].ends) if name in space.domains else getattr(TrainConfig(), name)
+
+
+def means_something(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether the parameter makes a difference beside these values of all parameters."""
+    condition = ONLY_WHEN.get(name)
+    return condition is None or (condition.holds(values) and means_something(condition.parent, values))
+
+
 def space_texts(space: Space) -> dict[str, str]:
     """The space as texts that `parse_space` reads back to the same space: parameter name -> `3:5`, `8|16`, `dice`."""
     return {name: _domain_text(name, domain) for name, domain in space.domains.items()}
@@ -162,18 +208,17 @@ def describe(space: Space) -> list[str]:
     width = max(map(len, space.domains), default=0)
     lines = []
     for name, domain in space.domains.items():
-        parent, values = ONLY_WHEN.get(name, ("", ()))
-        condition = f", only when {parent} is {' or '.join(values)}" if parent else ""
+        condition = f", only when {ONLY_WHEN[name]}" if name in ONLY_WHEN else ""
         lines.append(f"{name:{width}}  {domain}{condition}")
     return lines
 
 
 def _choose(space: Space, pick: Callable[[str, Domain], Any]) -> dict[str, Any]:
     """What `pick` takes of each parameter that means something beside the values taken before it."""
+    defaults = asdict(TrainConfig())
     chosen: dict[str, Any] = {}
     for name, domain in space.domains.items():
-        parent, values = ONLY_WHEN.get(name, ("", ()))
-        if not parent or (asdict(TrainConfig()) | chosen)[parent] in values:
+        if means_something(name, defaults | chosen):
             chosen[name] = pick(name, domain)
     return chosen
 
@@ -191,10 +236,10 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 def _parse_domain(name: str, value: Any) -> Domain:
     """The domain that a value of a mapping, or a text, stands for."""
-    options = re.split(r"[|,]", value) if isinstance(value, str) else value
+    options = re.split(BETWEEN_OPTIONS, value) if isinstance(value, str) else value
     if not isinstance(options, list | tuple):
         return Choice((_read_value(name, options),))
-    if len(options) == 1 and isinstance(options[0], str) and ":" in options[0]:
+    if len(options) == 1 and isinstance(options[0], str) and ":" in options[0] and not _is_free_text(name):
         return _parse_range(name, options[0])
     if not options:
         raise InputError(f"{name} [] has no value to choose from: name one or more.")
@@ -208,7 +253,7 @@ def _parse_domain(name: str, value: Any) -> Domain:
 def _parse_range(name: str, text: str) -> Domain:
     """The range that `low:high`, `low:high:log` or `low:high:linear` stands for."""
     form = f"write {name}=low:high or {name}=low:high:log"
-    if FIELD_TYPES[name] not in KINDS:
+    if FIELD_TYPES[name] not in (int, float):
         raise InputError(f"{name} {text!r} is a range, but {name} is no number: name its values, with | between them.")
     ends, scale = text.split(":")[:2], [part.strip() for part in text.split(":")[2:]]
     if scale not in ([], ["log"], ["linear"]):
@@ -228,17 +273,29 @@ def _read_value(name: str, value: Any) -> Any:
     """One value of a parameter, read as its declared type and checked by `TrainConfig`."""
     if isinstance(value, str):
         kind = FIELD_TYPES[name]
+        if _is_free_text(name) and re.search(BETWEEN_OPTIONS, value):
+            raise InputError(f"{name} {value!r} has a comma or a bar in it, which stand between values: rename it.")
         try:
-            value = kind(value.strip())
-        except ValueError:
+            value = TRUTHS[value.strip().lower()] if kind is bool else kind(value.strip())
+        except (KeyError, ValueError):
             raise InputError(f"{name} {value!r} cannot be read as {KINDS[kind]}.") from None
+    return _checked(name, value)
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value as `TrainConfig` takes it. Raises InputError for one that it does not allow."""
     return getattr(TrainConfig(**{name: value}), name)
+
+
+def _is_free_text(name: str) -> bool:
+    """Whether the parameter takes any text, such as the place of a file."""
+    return FIELD_TYPES[name] is str and CHOICES[name] is None
 
 
 def _domain_text(name: str, domain: Domain) -> str:
     """The text that `_parse_domain` reads back to the same domain."""
     if isinstance(domain, Choice):
-        return "|".join(map(str, domain.options))
+        return "|".join(str(option).lower() if isinstance(option, bool) else str(option) for option in domain.options)
     scale = ":log" if domain.log else ":linear" if _default_log(name) else ""
     return f"{domain.low}:{domain.high}{scale}"
 

@@ -1,6 +1,5 @@
 """One training of a trial, in a worker of Ray: reports every epoch, and says in words how it ended."""
 
-import gc
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
@@ -41,6 +40,10 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
     Each report has a `status`; the last one also `done`, and a `reason` when the training ended badly. Closed early,
     it lets go of what it held.
     """
+    import torch
+
+    from model.device import release_memory
+
     check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -51,7 +54,7 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
             (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
         yield {"status": failure_status(error), "reason": failure_reason(error), "done": True}
     finally:
-        release_memory(work.needs.device)
+        release_memory(torch.device(work.needs.device))
 
 
 def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
@@ -67,9 +70,11 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
     epochs: Any = (work.train or train)(config, work.data, split, device=device, folder=folder, resume=True)
     checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()
     with closing(epochs), closing(SummaryWriter(str(folder))) as curves:
+        warnings = ""
         for epoch in epochs:
             numbers = epoch.flat()
-            write_curves(curves, numbers)
+            write_curves(curves, numbers, warnings)
+            warnings = numbers["warnings"]
             done = numbers["epoch"] >= config.max_epochs
             if done:
                 keep_sample(folder, work.data, split)
@@ -89,34 +94,32 @@ def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:
             Image.fromarray(draw_sample(folder / BEST, data, split.validation[0])).save(folder / SAMPLE)
 
 
-def write_curves(curves: Any, numbers: Mapping[str, Any]) -> None:
-    """One epoch's numbers as points of TensorBoard's curves."""
+def write_curves(curves: Any, numbers: Mapping[str, Any], warnings: str) -> None:
+    """One epoch's numbers as points of TensorBoard's curves, and its warnings, where they are not these, as text."""
     for name, value in numbers.items():
         if isinstance(value, int | float) and name != "epoch":
             curves.add_scalar(name, value, numbers["epoch"])
+    if numbers["warnings"] != warnings:
+        curves.add_text("warnings", numbers["warnings"] or "none any more", numbers["epoch"])
     curves.flush()
 
 
 def check_device(device: str) -> None:
-    """Raises where an earlier trial has left the device broken: Ray then starts this one in a fresh process."""
-    if device != "cpu":
-        import torch
+    """Raises where an earlier trial has left the device broken: Ray then starts this one in a fresh process.
 
-        torch.zeros(1, device=device)
-        torch.cuda.reset_peak_memory_stats()
+    What a trial takes of its memory is counted from here.
+    """
+    import torch
 
+    from model.device import reset_peak_memory
 
-def release_memory(device: str) -> None:
-    """Gives a GPU's memory back, for the next trial in this process and for others beside it."""
-    if device != "cpu":
-        import torch
-
-        gc.collect()
-        torch.cuda.empty_cache()
+    torch.zeros(1, device=device)
+    reset_peak_memory(torch.device(device))
 
 
 def failure_status(error: Exception) -> str:
     """The leaderboard's word for what the training died of."""
+    from model.device import is_out_of_memory
     from model.diagnose import TrainingFailure
 
     if isinstance(error, TrainingFailure):
@@ -126,6 +129,7 @@ def failure_status(error: Exception) -> str:
 
 def failure_reason(error: Exception) -> str:
     """What the training died of, in words."""
+    from model.device import is_out_of_memory
     from model.diagnose import TrainingFailure
 
     if isinstance(error, TrainingFailure):
@@ -133,16 +137,6 @@ def failure_reason(error: Exception) -> str:
     if is_out_of_memory(error):
         return f"memory did not suffice ({first_line(error)}): try a smaller batch_size, crop_size, width or depth"
     return f"{type(error).__name__}: {first_line(error)} ({last_own_line(error)})"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the machine, had no memory left."""
-    import torch
-
-    # Torch raises plain RuntimeErrors on the CPU and from CUDA's libraries, which only their words tell from others.
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(
-        words in str(error).lower() for words in ("can't allocate memory", "out of memory")
-    )
 
 
 def first_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from search.run_folder import RunFolder
 from search.settings import SearchSettings
 from search.space import parse_space
 from search.study import read_study
-from tests.search.trainings import NODE, QUICK, TRACE, endless, traced, troubled
+from tests.search.trainings import NODE, QUICK, TRACE, endless, seldom_judged, traced, troubled
 from tests.toys import colored_squares
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -55,6 +55,17 @@ def traces(folder: Path) -> dict[str, list[int]]:
 def states(folder: Path) -> list[str]:
     """The state of each trial in the study."""
     return [trial.state.name for trial in read_study(folder / "study.log").trials]
+
+
+def test_trials_that_are_judged_now_and_then_are_compared_where_they_are(tmp_path: Path) -> None:
+    asked = {"max_epochs": 8, "space": (*QUICK, "evaluate_every=3"), "scheduler": "asha", "folds": 2}
+    outcome = search_in(tmp_path, seldom_judged, num_trials=2, **asked)
+    well, poor = outcome.records
+    assert (well.status, well.epochs, well.folds) == ("completed", 16, 2)
+    assert (poor.status, poor.epochs) == ("stopped", 3)
+    assert poor.reason == "val_dice 0.8000 at epoch 3 is below the best third (0.9000)"
+    first, second = read_study(tmp_path / "study.log").trials
+    assert (set(first.intermediate_values), set(second.intermediate_values)) == ({3, 6, 8, 16}, {3})
 
 
 def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,9 @@ def test_the_score_is_the_mean_over_the_folds_whatever_happens_to_their_processe
         | {"val_dice_red": (0.6 + 0.5 + 0.9) / 3, "val_dice_bright": (0.6 + 0.7) / 2}
     )
     assert (well.folds, well.epochs, well.seconds, well.peak_memory_mb) == (3, 9, 9.0, 30.0)
-    assert (well.best_epoch, well.threshold, well.parameters) == (1, 0.1, 7)
+    assert (well.best_epoch, well.threshold, well.parameters) == (1, pytest.approx(0.1), 7)
+    assert (well.gflops_per_megapixel, well.batch_parts) == (0.5, 3)
+    assert well.warnings == "loss_flat: for 3 epochs; raise learning_rate | odd_b: so; do"
     # The model is the third fold's, which had the highest val_dice; the six images were split four to two.
     assert well.checkpoint == "trials/t0000/best"
     assert kept(tmp_path / well.checkpoint) == kept(tmp_path / "best") == {"fold": 3, "images": 4}
@@ -151,6 +153,16 @@ def test_a_fold_without_any_class_measures_nothing() -> None:
     assert means["val_dice"] == pytest.approx(0.55)
     assert (means["val_dice_red"], means["val_dice_bright"]) == (pytest.approx(0.5), pytest.approx(0.8))
     assert means["best_epoch"] == 2
+
+
+def test_a_warning_is_told_once_unless_it_is_another() -> None:
+    one, other = (
+        TrialRecord(trial_id="t0000", config={}).updated(epoch_report(epoch, (0.4, 0.4)).flat()) for epoch in (1, 2)
+    )
+    assert mean_report([one, one])["warnings"] == one.warnings
+    assert mean_report([one, other])["warnings"] == (
+        "loss_flat: for 1 epochs; raise learning_rate | odd_b: so; do | odd_a: so; do"
+    )
 
 
 def test_a_worker_that_a_cancelled_import_has_spoilt_ends_itself() -> None:

@@ -18,7 +18,7 @@ from data.input_error import InputError
 from model.config import TrainConfig
 from search import leaderboard
 from search.leaderboard import class_names_of, columns, read, read_run, render, to_frame, write
-from search.record import METRICS, STATUSES, TrialRecord, records_from_study
+from search.record import METRICS, STATUSES, TrialRecord, records_from_study, split_warnings
 from search.searcher import StudySearcher
 from search.space import parse_space
 
@@ -31,25 +31,27 @@ def record(trial_id: str, val_dice: float | None = None, status: str = "complete
     return made.updated(ending | more)
 
 
+WARNINGS = "overfitting: the loss falls, val_dice too; stop earlier | class_never_predicted: disc; try loss=dice"
 RECORDS = [
     record("t0000", 0.9, "failed", reason="=1+1 went wrong"),
-    record("t0001", 0.7),
+    record("t0001", 0.7, warnings=WARNINGS, batch_parts=2, gflops_per_megapixel=2.5),
     record("t0002", 0.6, "running"),
     record("t0003", None, "diverged", reason="the loss is not finite"),
     record("t0004", 0.8, "stopped", val_dice_vessel=0.8),
-    record("t0005", 0.7, "stopped"),
+    record("t0005", 0.7, "stopped", config={"deterministic": True, "init_from": "=models/mine"}),
     record("t0006", None, "stopped", reason="the time was up"),
 ]
 
 
 def test_the_columns_in_order():
     assert columns(["vessel", "disc"]) == [
-        *("rank", "trial_id", "status", "reason"),
+        *("rank", "trial_id", "status", "reason", "warnings"),
         *("val_dice", "val_iou", "val_f1_macro", "val_f1_micro", "val_precision_macro", "val_precision_micro"),
         *("val_recall_macro", "val_recall_micro", "val_accuracy", "val_dice_additive"),
+        *("val_dice_per_image", "val_auc_roc", "val_auc_pr"),
         *("val_dice_vessel", "val_dice_disc"),
         *("threshold", "folds", "best_epoch", "epochs", "seconds", "device", "images_per_second", "peak_memory_mb"),
-        "parameters",
+        *("parameters", "gflops_per_megapixel", "batch_parts"),
         *(declared.name for declared in fields(TrainConfig)),
         *("checkpoint", "dataset", "version"),
     ]
@@ -80,9 +82,10 @@ def test_every_trial_has_a_row_best_first():
 def test_the_columns_are_typed_even_without_rows():
     types = {name: str(dtype) for name, dtype in to_frame([], ["vessel"]).dtypes.items()}
     assert types == {name: str(dtype) for name, dtype in to_frame(RECORDS, ["vessel"]).dtypes.items()}
-    assert {types[name] for name in ("rank", "epochs", "parameters", "depth", "seed")} == {"Int64"}
-    assert {types[name] for name in ("val_dice", "val_dice_vessel", "seconds", "learning_rate")} == {"float64"}
-    assert {types[name] for name in ("trial_id", "reason", "loss", "normalisation", "version")} == {"str"}
+    assert {types[name] for name in ("rank", "epochs", "parameters", "batch_parts", "depth", "seed")} == {"Int64"}
+    assert {types[name] for name in ("val_dice", "val_auc_pr", "seconds", "learning_rate")} == {"float64"}
+    assert {types[name] for name in ("trial_id", "reason", "warnings", "loss", "init_from", "version")} == {"str"}
+    assert types["deterministic"] == "boolean"
 
 
 @pytest.mark.parametrize("records", [RECORDS, []])
@@ -93,7 +96,7 @@ def test_it_reads_back_as_it_was(tmp_path, records):
     assert [path.name for path in tmp_path.iterdir()] == ["leaderboard.csv"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
     st.sampled_from(["", "=", "+", "-", "@", "'", "'="]),
@@ -157,7 +160,8 @@ def printed(frame: pd.DataFrame, width: int | None = None, **more) -> list[str]:
 def test_a_pipe_gets_whole_plain_lines():
     lines = printed(to_frame(RECORDS, []))
     assert lines[0].split() == [name for name in leaderboard.SHOWN_ORDER if name != "folds"]
-    assert " ".join(lines[1].split()) == "1 t0004 stopped 0.8000 0.8000 3 2 3 8 0.005 both 8"
+    assert " ".join(lines[1].split()) == "1 t0004 stopped 0.8000 0.8000 3 2 3 8 0.005 dice_ce 8"
+    assert lines[2].endswith(" overfitting, class_never_predicted"), "their names; the file has their words"
     assert lines[6].endswith("=1+1 went wrong")
     assert len(lines) == 1 + len(RECORDS)
 
@@ -172,11 +176,24 @@ def test_a_terminal_gets_the_columns_that_fit(width):
     assert ("reason" in lines[0]) == (width > 80)
     assert ("[bold]very" in lines[-1]) == (width > 80), "no text is taken for markup"
     assert ("batch_size" in lines[0]) == (width > 120)
+    assert ("overfitting" in lines[2]) == ("warnings" in lines[0]) == (width > 120)
     assert ("learning_rate" in lines[0]) == (width > 40)
 
 
-def test_no_reason_no_column():
-    assert "reason" not in printed(to_frame([record("t0000", 0.5)], []))[0]
+def test_no_reason_and_no_warning_no_column():
+    (head, _) = printed(to_frame([record("t0000", 0.5)], []))
+    assert "reason" not in head
+    assert "warnings" not in head
+
+
+def test_warnings_are_those_of_the_last_look():
+    warned = record("t0000", 0.5, "running", warnings=WARNINGS)
+    assert split_warnings(warned.warnings) == [
+        "overfitting: the loss falls, val_dice too; stop earlier",
+        "class_never_predicted: disc; try loss=dice",
+    ]
+    assert warned.updated({"status": "failed"}).warnings == WARNINGS, "an end says nothing of them"
+    assert split_warnings(warned.updated({"epoch": 4, "warnings": ""}).warnings) == []
 
 
 def test_more_folds_stand_above_fewer_and_are_shown():
@@ -215,6 +232,7 @@ def test_the_command(tmp_path):
         ("leaderboard.csv", "", "cannot be read"),
         ("leaderboard.csv", "a,b\n1,2\n", "it has no column trial_id"),
         ("leaderboard.csv", "trial_id,rank\nt0000,first\n", "cannot be read"),
+        ("leaderboard.csv", "trial_id,deterministic\nt0000,perhaps\n", "'perhaps' is neither True nor False"),
         ("study.log", "a diary", "holds no search"),
     ],
 )

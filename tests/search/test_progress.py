@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from model.config import TrainConfig
-from search.progress import Progress, ending_line, in_words, time_left
+from search.progress import Progress, ending_line, in_words, short_config
 from search.record import Status, TrialRecord
 
 SEARCHED = ("depth", "learning_rate")
@@ -23,11 +23,13 @@ def record(
     )
 
 
-def shown(*updates: list[TrialRecord], terminal: bool = False, num_trials: int = 4) -> list[str]:
+def shown(
+    *updates: list[TrialRecord], terminal: bool = False, num_trials: int = 4, left: float | None = None
+) -> list[str]:
     """The lines that a console shows for these updates, half a minute apart."""
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=60, markup=False, highlight=False, soft_wrap=True)
-    with Progress(console, num_trials=num_trials, max_seconds=None, searched=SEARCHED) as progress:
+    with Progress(console, num_trials=num_trials, searched=SEARCHED, time_left=lambda *_: left) as progress:
         for records in updates:
             progress._next_line = 0.0
             progress.update(records, spent=100.0)
@@ -53,7 +55,8 @@ def test_what_ended_in_an_earlier_session_is_not_told_again() -> None:
 def test_the_standing_says_how_far_the_search_has_come() -> None:
     first = [record(0), record(1)]
     later = [record(0, "completed", epochs=5, dice=0.75), record(1, "failed", dice=0.9), record(2, epochs=1, dice=0.5)]
-    waiting, *_, standing = shown(first, later, later)
+    waiting, *_ = shown(first, later, later)
+    standing = shown(first, later, later, left=100.0)[-1]
     assert waiting == "0 of 4 trials done, 2 running, 0 ended badly, waiting for an epoch"
     assert standing.startswith("2 of 4 trials done, 1 running, 1 ended badly, ")
     assert " epochs/s, about 2 min left | " in standing
@@ -62,7 +65,7 @@ def test_the_standing_says_how_far_the_search_has_come() -> None:
 
 def test_a_log_says_where_it_stands_only_now_and_then() -> None:
     out = StringIO()
-    with Progress(Console(file=out), num_trials=4, max_seconds=None, searched=()) as progress:
+    with Progress(Console(file=out), num_trials=4, searched=(), time_left=lambda *_: None) as progress:
         for _ in range(50):
             progress.update([record(0)], spent=1.0)
     assert out.getvalue() == ""
@@ -77,20 +80,23 @@ def test_a_terminal_keeps_the_endings_and_clears_the_standing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "spent", "limit", "left"),
-    [(0, 10, None, None), (0, 10, 60, 50), (2, 10, None, 10), (2, 10, 15, 5), (4, 10, None, 0), (1, 99, 60, 0)],
-)
-def test_time_left_is_bounded_by_the_limit_and_by_the_trials(
-    done: int, spent: float, limit: float | None, left: float | None
-) -> None:
-    assert time_left(done=done, num_trials=4, spent=spent, max_seconds=limit) == left
-
-
-@pytest.mark.parametrize(
     ("seconds", "words"), [(0.4, "0 s"), (8, "8 s"), (99, "99 s"), (180, "3 min"), (7500, "2 h 5 min")]
 )
 def test_durations_are_told_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_an_ending_names_what_did_not_look_right() -> None:
+    warned = record(0, "stopped", 1, 0.5, reason="too poor", warnings="overfitting: it does; stop | loss_flat: so; do")
+    assert ending_line(warned) == (
+        "t0000 stopped: val_dice 0.5000, 1 epoch in 0 s, warnings: overfitting, loss_flat: too poor"
+    )
+
+
+def test_a_trial_is_told_from_others_by_what_means_something_in_it() -> None:
+    assert short_config(record(0), ("depth", "loss", "class_weight", "focal_gamma")) == (
+        "depth 3, loss dice_ce, class_weight none"
+    )
 
 
 def test_an_ending_without_searched_parameters_is_short() -> None:

@@ -59,7 +59,10 @@ def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_dry_run_measures_and_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small, largest = "depth=2:3,width=2,batch_size=4,crop_size=16", "depth 3, width 2, batch_size 4, crop_size 16"
+    small, largest = (
+        "depth=2:3,width=2,batch_size=4,crop_size=16",
+        "depth 3, width 2, batch_size 4, crop_size 16, passes 1",
+    )
     assert (
         run_here("--storage", str(tmp_path / "runs"), "--dry-run", "--folds", "3", "--max-time", "2h", "--space", small)
         == 0
@@ -78,11 +81,11 @@ def test_the_config_is_printed_with_the_whole_space_and_nothing_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("num_trials: 7\nmax_time: 15m\nspace: {depth: 4, loss: [dice, both]}\n")
+    file.write_text("num_trials: 7\nmax_time: 15m\nspace: {depth: 4, loss: [dice, dice_ce]}\n")
     assert run_here("--config", str(file), "--num-trials", "9", "--print-config") == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["num_trials"], printed["max_time"]) == (9, "15m")
-    assert {"depth=4", "loss=dice|both"} <= set(printed["space"])
+    assert {"depth=4", "loss=dice|dice_ce"} <= set(printed["space"])
     assert any(text.startswith("learning_rate=") for text in printed["space"])
     assert list(tmp_path.iterdir()) == [file]
 
@@ -90,9 +93,13 @@ def test_the_config_is_printed_with_the_whole_space_and_nothing_is_done(
 def test_every_option_survives_the_way_through_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*("--clahe", "--size", "native", "--field-of-view", "found", "--train-ids", "1-27", "--test-ids", "5")]
     words += [*("--group-by", "^[a-z]+", "--folds", "3", "--validation-fraction", "0.3", "--print-config")]
+    words += [*("--init-from", "models/a=b, and c", "--deterministic", "--space", "init_from=models/old|imagenet")]
     assert run_here(*words) == 0
     printed = capsys.readouterr().out
-    assert {"clahe": True, "size": "native", "test_ids": "5", "folds": 3}.items() <= yaml.safe_load(printed).items()
+    options = yaml.safe_load(printed)
+    assert {"clahe": True, "size": "native", "test_ids": "5", "folds": 3}.items() <= options.items()
+    assert (options["init_from"], options["deterministic"]) == (str(Path.cwd() / "models/a=b, and c"), True)
+    assert f"init_from={Path.cwd() / 'models/old'}|imagenet" in options["space"]
     (tmp_path / "mine.yaml").write_text(printed)
     assert run_here("--config", str(tmp_path / "mine.yaml"), "--print-config") == 0
     assert capsys.readouterr().out == printed
@@ -143,6 +150,15 @@ def test_a_best_model_that_was_not_judged_on_all_folds_is_no_secret() -> None:
         _, lines = ended(Outcome(records=[best], best=best, interrupted=False), Path("runs/mine"), folds=3)
         assert any(f"(t0000, val_dice 0.5000, mean of {through} of 3 folds)" in line for line in lines)
         assert any("no trial came through all its 3 folds" in line for line in lines) == told
+
+
+def test_what_does_not_look_right_with_the_best_model_is_told() -> None:
+    best = replace(RECORD, warnings="overfitting: it does; stop | loss_flat: it is; raise learning_rate")
+    _, lines = ended(Outcome(records=[best], best=best, interrupted=False), Path("runs/mine"))
+    assert [line for line in lines if line.startswith("warning: ")] == [
+        "warning: the best model: overfitting: it does; stop",
+        "warning: the best model: loss_flat: it is; raise learning_rate",
+    ]
 
 
 def test_a_search_without_any_model_says_why() -> None:

@@ -66,6 +66,28 @@ def test_rungs_follow_from_the_epochs(max_epochs, rungs):
     assert make_scheduler("asha", max_epochs=max_epochs).rungs == rungs
 
 
+@pytest.mark.parametrize(
+    ("evaluate_every", "rungs"), [(2, [6, 18, 54]), (4, [8, 24]), (5, [5, 15, 45]), (25, [25]), (60, [60]), (99, [60])]
+)
+def test_rungs_stand_where_trials_are_judged(evaluate_every, rungs):
+    assert make_scheduler("asha", max_epochs=60, evaluate_every=evaluate_every).rungs == rungs
+
+
+def test_trials_that_are_judged_now_and_then_are_compared_after_as_many_epochs():
+    scheduler = make_scheduler("asha", max_epochs=8, evaluate_every=3)
+    assert scheduler.rungs == [3]
+    good, poor = ray_trial("t0000"), ray_trial("t0001")
+    for trial in (good, poor):
+        scheduler.on_trial_add(None, trial)
+    said = [
+        scheduler.on_trial_result(None, trial, {"epoch": epoch, "val_dice": value})
+        for trial, epoch, value in [(good, 3, 0.5), (poor, 3, 0.4), (good, 6, 0.3), (good, 8, 0.2)]
+    ]
+    assert said == ["CONTINUE", "STOP", "CONTINUE", "STOP"], "the last one for its last epoch"
+    assert scheduler.reason(poor.trial_id) == "val_dice 0.4000 at epoch 3 is below the best third (0.5000)"
+    assert scheduler.reason(good.trial_id) == ""
+
+
 def test_the_first_of_several_folds_has_the_rungs_of_a_trial_without_folds():
     assert make_scheduler("asha", max_epochs=60, folds=5).rungs == [6, 18, 54, 162]
     assert make_scheduler("asha", max_epochs=1, folds=5).rungs == [1, 3]

@@ -229,7 +229,7 @@ def test_ray_may_set_how_many_run_at_once(tmp_path):
 
 def test_everything_pinned(tmp_path):
     pins = ["depth=3,width=8,dropout=0,loss=dice,learning_rate=0.01,weight_decay=0,batch_size=4,crop_size=64"]
-    pins.append("rare_crops=0,augmentation=0.5")
+    pins.append("block=plain,rare_crops=0,augmentation=0.5")
     searcher = make_searcher(tmp_path, pins, num_trials=8)
     for number in range(8):
         run_trial(searcher, f"r{number}", [0.5])
@@ -350,7 +350,11 @@ def test_no_metric_is_named_to_ray(tmp_path):
 def bad_suggestions(folder: Path, seed: int, tell_failures_as_fail: bool) -> int:
     """How many of 40 suggestions fall into the region that fails, beside whose edge the optimum lies."""
     searcher = make_searcher(
-        folder, ["learning_rate=1e-3:1:log,loss=dice,rare_crops=0"], num_trials=40, seed=seed, max_concurrent=40
+        folder,
+        ["learning_rate=1e-3:1:log,block=plain,loss=dice,rare_crops=0"],
+        num_trials=40,
+        seed=seed,
+        max_concurrent=40,
     )
     bad = 0
     for number in range(40):
@@ -378,7 +382,7 @@ def test_the_sampler_stays_away_from_where_trials_fail(tmp_path):
 
 
 def test_the_first_trial_is_the_default_one_as_far_as_the_space_allows(tmp_path):
-    searcher = make_searcher(tmp_path, ["depth=4:5,loss=dice|both"])
+    searcher = make_searcher(tmp_path, ["depth=4:5,loss=dice|dice_ce"])
     config = searcher.suggest("a")
     default = asdict(TrainConfig())
     assert config["depth"] in (4, 5)

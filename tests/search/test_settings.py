@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from data.input_error import InputError
+from model.config import TRANSFERS
 from search.schedulers import SCHEDULERS
 from search.settings import CHOSEN_ONCE, Scheduler, SearchSettings, check_same_run, read_seconds
 
@@ -85,6 +86,17 @@ def test_the_settings_of_a_run_are_yaml_without_what_concerns_one_start_of_the_c
     assert not {"name", "resume", "dry_run", "print_config"} & set(written)
 
 
+def test_what_trainings_begin_from_is_found_from_everywhere_and_pinned() -> None:
+    assert SearchSettings().pinned == {"max_epochs": 60, "seed": 0}
+    asked = SearchSettings(init_from="models/mine", deterministic=True, max_epochs=9)
+    assert asked.init_from == str(Path.cwd() / "models/mine")
+    assert replace(asked, seed=1).init_from == asked.init_from
+    assert asked.pinned == {
+        **{"max_epochs": 9, "seed": 0, "init_from": asked.init_from, "transfer": TRANSFERS, "deterministic": True}
+    }
+    assert SearchSettings(init_from="imagenet").init_from == "imagenet"
+
+
 OTHERS: dict[str, Any] = {
     "data": "stare",
     "size": 64,
@@ -102,6 +114,8 @@ OTHERS: dict[str, Any] = {
     "split_seed": 7,
     "max_epochs": 7,
     "space": ("depth=4",),
+    "init_from": "imagenet",
+    "deterministic": True,
     "seed": 7,
     "scheduler": "none",
 }

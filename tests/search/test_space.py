@@ -12,6 +12,7 @@ from model.config import TrainConfig
 from search.space import (
     DEFAULT_DOMAINS,
     FIELD_TYPES,
+    ONLY_WHEN,
     Choice,
     Domain,
     Range,
@@ -25,7 +26,7 @@ from search.space import (
 
 CHOICES = {
     declared.name: declared.metadata["choices"] for declared in fields(TrainConfig) if "choices" in declared.metadata
-}
+} | {"deterministic": (False, True), "init_from": ("", "imagenet", "runs/a=b/best", "c:models/ten per cent")}
 NUMBERS = {  # values that TrainConfig allows
     declared.name: (declared.metadata.get("low", 1e-8), declared.metadata["high"])
     for declared in fields(TrainConfig)
@@ -78,10 +79,11 @@ def test_every_draw_and_both_extremes_are_trainings(space, seed):
 
 def test_the_default_space():
     assert space_texts(parse_space()) == {
+        "block": "plain|residual",
         "depth": "3:4",
         "width": "8|16",
         "dropout": "0.0:0.3",
-        "loss": "dice|weighted_ce|both",
+        "loss": "dice|weighted_ce|dice_ce|focal|tversky",
         "class_weight": "none|square_root|median_frequency",
         "learning_rate": "0.001:0.02:log",
         "weight_decay": "1e-06:0.01:log",
@@ -117,6 +119,24 @@ def test_ways_to_say_it(given_as, domain):
     assert parse_space(given_as).domains["depth"] == domain
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("deterministic", "true", (True,)),
+        ("deterministic", "False|True", (False, True)),
+        ("deterministic", [True], (True,)),
+        ("init_from", " runs/a/best ", ("runs/a/best",)),
+        ("init_from", "runs/a=b,C:models", ("runs/a=b", "C:models")),
+        ("init_from", "", ("",)),
+        ("init_from", ["a:b"], ("a:b",)),
+    ],
+)
+def test_flags_and_texts_are_choices(name, text, options):
+    assert parse_space({name: text}).domains[name] == Choice(options)
+    if isinstance(text, str):
+        assert parse_space([f"{name}={text}"]).domains[name] == Choice(options)
+
+
 def test_a_range_is_drawn_as_the_default_one_unless_it_says_how():
     assert parse_space(["learning_rate=1e-4:1e-2"]).domains["learning_rate"] == Range(1e-4, 1e-2, log=True)
     assert parse_space(["learning_rate=1e-4:1e-2:linear"]).domains["learning_rate"] == Range(1e-4, 1e-2)
@@ -128,6 +148,14 @@ def test_pinned_values_give_way_to_words():
     space = parse_space(["max_epochs=10:20"], pinned={"max_epochs": 60, "seed": 3})
     assert space.domains["max_epochs"] == Range(10, 20)
     assert draw(space)["seed"] == 3
+
+
+def test_a_pinned_text_is_taken_as_it_is_and_a_pinned_tuple_is_searched():
+    pinned = {"init_from": "my models/a,b=c|d", "transfer": ("none", "all")}
+    space = parse_space(pinned=pinned)
+    assert {draw(space, seed)["transfer"] for seed in range(10)} == {"none", "all"}
+    assert draw(space)["init_from"] == pinned["init_from"]
+    assert parse_space(["transfer=all"], pinned=pinned).domains["transfer"] == Choice(("all",))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +172,9 @@ def test_pinned_values_give_way_to_words():
         ("weight_decay=0:1e-2", "weight_decay '0:1e-2' .* start above 0, or end in :linear"),
         ("depth=three", "depth 'three' cannot be read as a whole number"),
         ("dropout=some", "dropout 'some' cannot be read as a number"),
+        ("deterministic=maybe", "deterministic 'maybe' cannot be read as true or false"),
+        ("deterministic=true|True", "deterministic names True twice"),
+        ("deterministic=0:1", "deterministic '0:1' is a range, but deterministic is no number"),
         ("depth=3.5", "depth '3.5' cannot be read as a whole number"),
         ("depth=", "depth '' cannot be read"),
         ("depth=3:", "depth '' cannot be read"),
@@ -153,12 +184,19 @@ def test_pinned_values_give_way_to_words():
         ("width=8|16|8", "width names 8 twice"),
         ("learning_rate=0.01|1e-2", "learning_rate names 0.01 twice"),
         ("loss=dise", "loss 'dise' is not known; .* Did you mean 'dice'"),
-        ("loss=dice:both", "loss 'dice:both' is a range, but loss is no number"),
+        ("loss=dice:focal", "loss 'dice:focal' is a range, but loss is no number"),
+        ("init_from=a,b=c", "parameter 'b' is not known"),
     ],
 )
 def test_refused(text, message):
     with pytest.raises(InputError, match=message):
         parse_space([text])
+
+
+def test_a_text_that_could_not_be_written_down_is_refused():
+    for text in ("a,b", "a|b"):
+        with pytest.raises(InputError, match=r"init_from 'a.b' has a comma or a bar in it"):
+            parse_space({"init_from": [text]})
 
 
 @pytest.mark.parametrize("value", [None, [], True, {"low": 3}, 3.5])
@@ -167,23 +205,48 @@ def test_refused_from_a_mapping(value):
         parse_space({"depth": value})
 
 
-def test_class_weight_is_drawn_only_where_the_loss_has_weights():
-    space = parse_space()
-    drawn = [draw(space, seed) for seed in range(30)]
-    assert {values["loss"] for values in drawn} == {"dice", "weighted_ce", "both"}
-    for values in drawn:
-        assert ("class_weight" in values) == (values["loss"] != "dice")
+# What each parameter with a condition needs beside it, and what leaves it out; parents first.
+CONDITIONS = [
+    ("class_weight", "loss=weighted_ce", "loss=dice"),
+    ("class_weight", "loss=focal", "loss=tversky"),
+    ("edge_weight", "loss=dice_ce", "loss=dice_per_image"),
+    ("focal_gamma", "loss=focal", "loss=dice_ce"),
+    ("tversky_alpha", "loss=tversky", "loss=dice"),
+    ("momentum", "optimizer=sgd", "optimizer=adamw"),
+    ("dilation", "encoder=own", "encoder=resnet18"),
+    ("dropout_place", "dropout=0.1", "dropout=0"),
+    ("rare_crops", "crop_size=64", "crop_size=0"),
+    ("transfer", "init_from=imagenet", "init_from="),
+    ("transfer_rate", "init_from=imagenet,transfer=encoder", "init_from=imagenet,transfer=none"),
+    ("transfer_rate", "init_from=imagenet", "transfer=all"),
+    ("freeze_epochs", "init_from=imagenet,transfer=all", "init_from=,transfer=all"),
+]
+
+
+@pytest.mark.parametrize(("name", "beside", "without"), CONDITIONS)
+def test_a_parameter_is_drawn_only_where_it_means_something(name, beside, without):
+    ends = "|".join(map(str, CHOICES.get(name, (0.25, 0.5) if FIELD_TYPES[name] is float else (2, 3))))
+    assert name in draw(parse_space([f"{name}={ends}", beside]))
+    assert name not in draw(parse_space([f"{name}={ends}", without]))
+
+
+def test_every_condition_is_tested_and_stands_after_what_it_depends_on():
+    order = list(FIELD_TYPES)
+    assert set(ONLY_WHEN) == {name for name, _, _ in CONDITIONS}
+    for name, condition in ONLY_WHEN.items():
+        assert order.index(condition.parent) < order.index(name)
+        assert all(value in CHOICES.get(condition.parent, condition.values) for value in condition.values)
 
 
 def test_a_space_with_everything_pinned_draws_nothing():
     pins = [
-        "depth=3,width=8,dropout=0,loss=both,class_weight=inverse",
+        "block=plain,depth=3,width=8,dropout=0,loss=dice_ce,class_weight=inverse",
         "learning_rate=0.01,weight_decay=0,batch_size=4",
     ]
     space = parse_space([*pins, "crop_size=128,rare_crops=0,augmentation=0.5"])
     trial = optuna.create_study().ask()
     assert TrainConfig(**suggest(space, trial)) == TrainConfig(
-        depth=3, width=8, loss="both", class_weight="inverse", learning_rate=0.01, weight_decay=0.0, batch_size=4
+        depth=3, width=8, loss="dice_ce", class_weight="inverse", learning_rate=0.01, weight_decay=0.0, batch_size=4
     )
     assert trial.params == {}
 
@@ -195,8 +258,11 @@ def test_extremes_by_size():
 
 
 def test_described_a_line_each():
-    lines = describe(parse_space(["depth=4"]))
-    assert lines[0] == "depth          4"
+    lines = describe(parse_space(["depth=4,init_from=models/a,transfer=all|none,transfer_rate=0.1"]))
+    assert "depth          4" in lines
     assert "learning_rate  0.001 to 0.02 (log)" in lines
-    assert "loss           dice or weighted_ce or both" in lines
-    assert "class_weight   none or square_root or median_frequency, only when loss is weighted_ce or both" in lines
+    assert "loss           dice or weighted_ce or dice_ce or focal or tversky" in lines
+    weights = "class_weight   none or square_root or median_frequency"
+    assert f"{weights}, only when loss is weighted_ce or dice_ce or focal" in lines
+    assert "transfer       all or none, only when init_from is not empty" in lines
+    assert "transfer_rate  0.1, only when transfer is encoder or all" in lines

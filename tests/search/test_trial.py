@@ -7,28 +7,38 @@ from typing import Any
 import pytest
 import torch
 
+from model.device import PROCESS_MEMORY, peak_memory_mb
 from model.diagnose import TrainingFailure
 from model.train import train
+from search.record import TrialRecord
 from search.resources import Needs
-from search.trial import ERROR_FILE, SAMPLE, SharedWork, failure_reason, failure_status, train_and_report
+from search.trial import (
+    ERROR_FILE,
+    SAMPLE,
+    SharedWork,
+    failure_reason,
+    failure_status,
+    train_and_report,
+    write_curves,
+)
 from tests.toys import colored_squares, split_in_two
 
 PARAMS: dict[str, Any] = {"depth": 2, "width": 2, "crop_size": 16, "epoch_pixels": 0, "max_epochs": 2}
 
 
-def begin(folder: Path, training: Any = None) -> Any:
+def begin(folder: Path, training: Any = None, **changes: Any) -> Any:
     """One trial of this training in `folder`/trials."""
     data = colored_squares("binary")
     split = split_in_two(data)
     work = SharedWork(
         data=data, splits=(split,), train=training, folder=folder / "trials", needs=Needs(cpus=1.0, gpus=0.0)
     )
-    return train_and_report(PARAMS, work.folder / "t0000", work, split)
+    return train_and_report(PARAMS | changes, work.folder / "t0000", work, split)
 
 
-def run(folder: Path, training: Any = None) -> list[Any]:
+def run(folder: Path, training: Any = None, **changes: Any) -> list[Any]:
     """The reports of one trial from its beginning to its end."""
-    return list(begin(folder, training))
+    return list(begin(folder, training, **changes))
 
 
 def test_a_trial_reports_every_epoch_and_its_end(tmp_path: Path) -> None:
@@ -42,6 +52,47 @@ def test_a_trial_reports_every_epoch_and_its_end(tmp_path: Path) -> None:
     files = {path.name.split(".")[0] for path in (tmp_path / "trials/t0000").iterdir()}
     assert {"best", "last", "events", Path(SAMPLE).stem} <= files
     assert Path(ERROR_FILE).stem not in files
+
+
+def test_a_trial_reports_only_what_is_judged_and_ends_all_the_same(tmp_path: Path) -> None:
+    reports = run(tmp_path, max_epochs=5, evaluate_every=3)
+    assert [(report["epoch"], report["status"]) for report in reports] == [(3, "running"), (5, "completed")]
+    record = TrialRecord(trial_id="t0000", config=PARAMS)
+    for report in reports:
+        record = record.updated(report)
+    assert (record.status, record.epochs, record.batch_parts) == ("completed", 5, 1)
+    assert {"val_auc_roc", "val_auc_pr", "val_dice_per_image", "val_dice_class0"} <= set(record.metrics)
+    assert record.parameters
+    assert record.gflops_per_megapixel
+
+
+def test_a_warning_stands_among_the_curves_where_it_changes() -> None:
+    texts = []
+
+    class Curves:
+        def add_scalar(self, name: str, value: float, epoch: int) -> None:
+            assert name == "val_dice"
+
+        def add_text(self, name: str, text: str, epoch: int) -> None:
+            texts.append((name, text, epoch))
+
+        def flush(self) -> None:
+            pass
+
+    before = ""
+    for epoch, warnings in enumerate(["", "loss_flat: so; do", "loss_flat: so; do", ""]):
+        write_curves(Curves(), {"epoch": epoch, "val_dice": 0.5, "warnings": warnings}, before)
+        before = warnings
+    assert texts == [("warnings", "loss_flat: so; do", 1), ("warnings", "none any more", 3)]
+
+
+@pytest.mark.skipif(not PROCESS_MEMORY.exists(), reason="only Linux lets a process count its memory anew")
+def test_a_trial_answers_only_for_the_memory_that_it_took_itself(tmp_path: Path) -> None:
+    run(tmp_path / "first")  # loads what every trial needs
+    torch.ones(2**28)  # a GiB, which is free again
+    before = peak_memory_mb(torch.device("cpu"))
+    *_, last = run(tmp_path / "second")
+    assert 0 < last["peak_memory_mb"] < before - 512
 
 
 def test_a_trial_that_was_cut_off_goes_on_where_it_stood(tmp_path: Path) -> None:
@@ -95,6 +146,7 @@ def raised(function: Callable[[], Any]) -> Exception:
     ("error", "status", "words"),
     [
         (TrainingFailure("diverged", "the loss was no number"), "diverged", "the loss was no number"),
+        (TrainingFailure("out_of_memory", "one sample is too much"), "out_of_memory", "one sample is too much"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to"), "out_of_memory", "(CUDA out of memory)"),
         (MemoryError(), "out_of_memory", "(no message): try a smaller batch_size"),
         (raised(lambda: torch.empty(2**60)), "out_of_memory", "try a smaller batch_size, crop_size, width or depth"),
