@@ -27,7 +27,7 @@ from data.statistics import measure_all
 from data.windows import place
 from model.config import TrainConfig
 from model.device import choose_device, uses_bfloat16
-from model.losses import LOSSES
+from model.losses import make_loss
 from model.train import train
 from model.unet import build_unet
 
@@ -35,7 +35,7 @@ ROUNDS = 7
 SIDE, PICTURES, CROP, BATCH = 512, 8, 128, 16
 GOAL_CEILING, GOAL_PLAIN = 0.9, 2.0
 CONFIG = TrainConfig(
-    depth=4, width=16, crop_size=CROP, batch_size=BATCH, augmentation=0.5, loss="both", max_epochs=1000, seed=1
+    depth=4, width=16, crop_size=CROP, batch_size=BATCH, augmentation=0.5, loss="dice_ce", max_epochs=1000, seed=1
 )
 
 
@@ -95,12 +95,12 @@ def stepper(network: nn.Module, device: torch.device, *, like_ours: bool) -> Cal
     """One training step of the network: as ours computes, or in float32 and NCHW."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=like_ours)
     bfloat16 = like_ours and uses_bfloat16("auto", device)
-    weights = torch.ones(1, device=device)
+    loss_of = make_loss(CONFIG, MULTILABEL, torch.ones(1, device=device))
 
     def step(images: Tensor, masks: Tensor, valid: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits = network(images)
-        loss = LOSSES[CONFIG.loss](logits.float(), masks, valid, MULTILABEL, weights)
+        loss = loss_of(logits.float(), masks, valid)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

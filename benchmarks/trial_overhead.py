@@ -68,6 +68,9 @@ def trivial_training(config: Any, *_: Any, **_named: Any) -> Iterator[Any]:
             recall_micro=dice,
             accuracy=dice,
             dice_additive=dice,
+            dice_per_image=dice,
+            auc_roc=dice,
+            auc_pr=dice,
             class_dice=(dice,),
         )
         yield EpochReport(
@@ -75,12 +78,16 @@ def trivial_training(config: Any, *_: Any, **_named: Any) -> Iterator[Any]:
             train_loss=1 - dice,
             val=val,
             class_names=("vessel",),
-            threshold=0.5,
+            thresholds=(0.5,),
             seconds=0.0,
             images_per_second=1.0,
             learning_rate=config.learning_rate,
+            gradient_norm=1.0,
             peak_memory_mb=1.0,
             parameters=1,
+            gflops_per_megapixel=1.0,
+            batch_parts=1,
+            warnings=(),
             device="cpu",
         )
 
