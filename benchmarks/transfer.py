@@ -41,7 +41,7 @@ DATASETS = Path(os.environ.get("DATASETS", ROOT.parent / "shared" / "datasets"))
 # their 700 pixels, IDRiD's, which are cut to the disc, 50 degrees on their whole width.
 SIZE = 640  # of IDRiD: a training takes two to three minutes on one thread
 SIZES = {"stare": round(SIZE / 50 * 35 * 700 / 647), "idrid": SIZE}
-CONFIG = TrainConfig(rare_crops=0.5, max_epochs=40)
+CONFIG = TrainConfig(max_epochs=40)
 VARIANTS: dict[str, Mapping[str, Any]] = {
     "none": {"transfer": "none"},
     "encoder": {"transfer": "encoder"},

@@ -64,7 +64,7 @@ class TrainConfig:
     evaluate_every: int = setting(1, "epochs between two looks at the validation images", low=1, high=1_000_000)
     crop_size: int = setting(128, "side in pixels of the random crops; 0 trains on whole images", low=0, high=65536)
     epoch_pixels: int = setting(2**20, "pixels that an epoch shows at least; small data are seen several times", low=0, high=2**62)
-    rare_crops: float = setting(0.0, "share of the crops that are cut around a pixel of a class, each of a picture's classes alike", low=0.0, high=1.0)
+    rare_crops: float = setting(0.5, "share of the crops that are cut around a pixel of a class, each of a picture's classes alike", low=0.0, high=1.0)
     empty_images: float = setting(1.0, "how often images without any class are drawn, against the others; 0 leaves them out", low=0.0, high=1.0)
     augmentation: float = setting(0.5, "strength of the augmentation; 0 is none, 1 is strong", low=0.0, high=1.0)
     rotation: float = setting(1.0, "part of that strength for rotation", low=0.0, high=4.0)

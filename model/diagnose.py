@@ -64,7 +64,7 @@ class Look:
         it lacks if that is less. A network that knows nothing may come close by chance where pictures are few.
         """
         histograms = self.judgement.histograms
-        counts = histograms.counts(histograms.best_thresholds()).pooled()
+        counts = histograms.counts(histograms.chosen_thresholds()).pooled()
         truth = counts.tp + counts.fn
         full = 2 * truth.double() / (2 * truth + counts.fp + counts.tn)
         margin = torch.minimum((full / 2).clamp_min(LEARNT), (1 - full) / 2)
@@ -371,7 +371,7 @@ CHECKS: dict[str, Check] = {
     "class_never_predicted": Check(
         find=_never_predicted, patience=6,
         says="no pixel of {seen} was found in {looks} looks in a row, though the validation images hold some",
-        advice="try class_weight=square_root, rare_crops=0.5, or a loss with Dice",
+        advice="try class_weight=square_root, rare_crops=0.9, or a loss with Dice",
     ),
     "loss_flat": Check(
         find=_flat,

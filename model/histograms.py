@@ -11,6 +11,7 @@ from torch import Tensor
 from model.metrics import PixelCounts
 
 BINS = 512
+AS_GOOD = 0.99  # share of the best Dice at which a threshold is as good as the best
 _HALF = BINS // 2
 # A float's upper bits are its power of two and, here, 4 more: 16 bins for every halving of a probability below 0.5.
 _DROPPED_BITS = 23 - 4
@@ -49,17 +50,18 @@ class ProbabilityHistograms:
         tp, fp = found
         return PixelCounts(tp=tp, fp=fp, fn=self.positives.sum(dim=2) - tp, tn=self.negatives.sum(dim=2) - fp)
 
-    def best_thresholds(self) -> tuple[float, ...]:
-        """For each class the edge at which the Dice of all images' pixels is highest.
+    def chosen_thresholds(self) -> tuple[float, ...]:
+        """For each class the edge nearest to 0.5 at which the Dice of all images' pixels is within `AS_GOOD` of the best.
 
-        Among equals the one nearest to 0.5, and of two as near the higher one; 0.5 for a class without a pixel.
+        Of two as near the higher one; 0.5 for a class without a pixel. The very best edge on few images is an accident:
+        what it gains there is less than what it loses on others.
         """
         tp, fp, truth, _ = _from_each_bin(self)
-        dice = (2 * tp / (tp + fp + truth[:, None])).nan_to_num(0.0).tolist()
+        dice = (2 * tp / (tp + fp + truth[:, None])).nan_to_num(0.0)
         # Not the first bin: its edge is 0, which would find everything in every picture to come.
-        return tuple(
-            EDGES[max(range(1, BINS), key=lambda edge: (of_class[edge], -abs(edge - _HALF), edge))] for of_class in dice
-        )
+        good = dice[:, 1:] >= AS_GOOD * dice[:, 1:].amax(dim=1, keepdim=True)
+        places = (torch.nonzero(row).flatten().add(1).tolist() for row in good)
+        return tuple(EDGES[min(of_class, key=lambda edge: (abs(edge - _HALF), -edge))] for of_class in places)
 
     def auc_roc(self) -> tuple[float, ...]:
         """Area under each class's curve of recall over false alarms, all images' pixels pooled.

@@ -1,4 +1,4 @@
-"""Judges a network on whole pictures: its masks at the best thresholds, its probabilities, each picture and class."""
+"""Judges a network on whole pictures: its masks at thresholds that suit them, its probabilities, each picture and class."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -117,7 +117,7 @@ def judge(
 ) -> Judgement:
     """Judges the network, put into evaluation mode, on whole pictures; they must be one or more.
 
-    thresholds: of each class; None chooses those at which the Dice of all pixels together is highest
+    thresholds: of each class; None chooses those at which the Dice of all pixels together is as good as the best
     ("multilabel"; "multiclass" has no use for any and gets 0.5). mirror: with the mean over the mirrored pictures.
 
     Where memory does not suffice for several pictures together, each is judged alone, then by tiles of half its
@@ -223,7 +223,7 @@ def _sum_up(
     histograms = ProbabilityHistograms(positives=positives, negatives=negatives)
     half = (0.5,) * pictures.classes
     if thresholds is None:
-        thresholds = half if label_mode == MULTICLASS else histograms.best_thresholds()
+        thresholds = half if label_mode == MULTICLASS else histograms.chosen_thresholds()
     counted = [look.counts for look in looks if look.counts is not None]
     if counted:
         tp, fp, fn, tn = torch.cat(counted, dim=1)

@@ -280,7 +280,7 @@ def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Co
         if value < HARDLY_FOUND:
             console.print(
                 f"warning: the best model hardly finds {name} (Dice {value:.4f}), so empty masks of it mean nothing: "
-                "try more --max-epochs, a larger --size, or --space rare_crops=0.5,loss=dice_ce",
+                "try more --max-epochs, a larger --size, or --space rare_crops=0.9,loss=dice_ce",
                 style="yellow",
             )
 

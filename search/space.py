@@ -108,7 +108,7 @@ DEFAULT_DOMAINS: dict[str, Domain] = {
     "weight_decay":  Range(1e-6, 1e-2, log=True),
     "batch_size":    Choice((4, 8, 16)),
     "crop_size":     Choice((64, 128, 256)),
-    "rare_crops":    Choice((0.0, 0.3)),
+    "rare_crops":    Choice((0.0, 0.5)),
     "augmentation":  Range(0.2, 1.0),
 }
 # A parameter that means something only when another one does and has a value as told; it keeps its default otherwise.

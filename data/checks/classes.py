@@ -189,7 +189,7 @@ CHECKS: dict[str, Check] = {
         level="warning",
         sure="certain",
         why="A network that never finds it is right nearly everywhere, and may stay so.",
-        remedy="Weigh it with --space class_weight=square_root, or cut crops around it with --space rare_crops=0.3.",
+        remedy="Weigh it with --space class_weight=square_root, or cut crops around it with --space rare_crops=0.9.",
         look=_rare_class,
     ),
     "empty_images": Check(

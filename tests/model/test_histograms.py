@@ -139,28 +139,30 @@ def test_histograms_by_hand() -> None:
         ({0.0: 5}, {0.9: 5}, 0.5),
     ],
 )
-def test_the_best_threshold_by_hand(positives: dict[float, int], negatives: dict[float, int], threshold: float) -> None:
-    assert histograms_of(positives, negatives).best_thresholds() == (threshold,)
+def test_the_threshold_by_hand(positives: dict[float, int], negatives: dict[float, int], threshold: float) -> None:
+    assert histograms_of(positives, negatives).chosen_thresholds() == (threshold,)
 
 
 @given(judged_probabilities())
 @FEWER
-def test_no_edge_gives_a_higher_dice_than_the_best(judged: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_no_edge_nearer_to_a_half_is_as_good_and_none_is_much_better(judged: tuple[Tensor, Tensor, Tensor]) -> None:
     histograms = counted(*judged).pooled()
-    best = histograms.best_thresholds()
+    best = histograms.chosen_thresholds()
     highest = histograms.counts(best).dice().nan_to_num(0.0)
     for edge in (*EDGES[1:22], *EDGES[248:264], *EDGES[-4:]):
         others = histograms.counts((edge,) * len(best)).dice().nan_to_num(0.0)
-        assert (others <= highest).all()
+        assert (0.99 * others <= highest + 1e-9).all()
+        nearer = torch.tensor([abs(EDGES.index(edge) - 256) < abs(EDGES.index(one) - 256) for one in best])
+        assert (others[0][nearer] < highest[0][nearer]).all()
 
 
-def test_each_class_has_its_own_best_threshold() -> None:
+def test_each_class_has_its_own_threshold() -> None:
     first, second = histograms_of({0.75: 9}, {0.5: 9}), histograms_of({0.125: 9}, {0.0625: 9})
     both = ProbabilityHistograms(
         positives=torch.cat([first.positives, second.positives], dim=1),
         negatives=torch.cat([first.negatives, second.negatives], dim=1),
     )
-    assert both.best_thresholds() == (33 / 64, 0.125)
+    assert both.chosen_thresholds() == (33 / 64, 0.125)
 
 
 @given(judged_probabilities())

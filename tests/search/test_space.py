@@ -89,7 +89,7 @@ def test_the_default_space():
         "weight_decay": "1e-06:0.01:log",
         "batch_size": "4|8|16",
         "crop_size": "64|128|256",
-        "rare_crops": "0.0|0.3",
+        "rare_crops": "0.0|0.5",
         "augmentation": "0.2:1.0",
     }
 
@@ -243,7 +243,7 @@ def test_a_space_with_everything_pinned_draws_nothing():
         "block=plain,depth=3,width=8,dropout=0,loss=dice_ce,class_weight=inverse",
         "learning_rate=0.01,weight_decay=0,batch_size=4",
     ]
-    space = parse_space([*pins, "crop_size=128,rare_crops=0,augmentation=0.5"])
+    space = parse_space([*pins, "crop_size=128,rare_crops=0.5,augmentation=0.5"])
     trial = optuna.create_study().ask()
     assert TrainConfig(**suggest(space, trial)) == TrainConfig(
         depth=3, width=8, loss="dice_ce", class_weight="inverse", learning_rate=0.01, weight_decay=0.0, batch_size=4
