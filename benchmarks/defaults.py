@@ -1,8 +1,8 @@
 """What one training with default settings is worth: no search, three seeds, on the test images of four real sets.
 
-For each data set and seed, `python -m model.train` with nothing but the data, their native size and the seed; then the
-best model, with the thresholds that were chosen on the validation images, is judged on the test images, pixels pooled
-over all of them, inside the field of view of the retinas, which is found and not given. Expects the data sets in
+For each data set and seed, `python -m model.train` with nothing but the data, their native size, the field of view of
+retinas found, and the seed; then the best model, with the thresholds that were chosen on the validation images, is
+judged on the test images, pixels pooled over all of them, inside the field of view. Expects the data sets in
 `../shared/datasets`, or where DATASETS says.
 
   stare            train 8, validate im0082 and im0139, test 10 (the article's split)
@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.judge import judge
 from outcome import conclude, describe_machine, parse_arguments, print_table, spread
 
 from data.readers import load
@@ -29,6 +28,7 @@ from data.split import split_data
 from data.windows import place
 from model.checkpoint import load_model
 from model.device import choose_device, uses_bfloat16
+from model.judge import judge
 from model.metrics import Scores
 
 ROOT = Path(__file__).resolve().parents[1]

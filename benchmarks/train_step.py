@@ -33,7 +33,7 @@ from model.unet import build_unet
 
 ROUNDS = 7
 SIDE, PICTURES, CROP, BATCH = 512, 8, 128, 16
-GOAL_CEILING, GOAL_PLAIN = 0.9, 2.0
+GOAL_CEILING, GOAL_PLAIN = 0.95, 2.5
 CONFIG = TrainConfig(
     depth=4, width=16, crop_size=CROP, batch_size=BATCH, augmentation=0.5, loss="dice_ce", max_epochs=1000, seed=1
 )

@@ -181,7 +181,9 @@ def _field_options(record: Any) -> list[inspect.Parameter]:
             default = field.default_factory()
         if default is dataclasses.MISSING:
             default = inspect.Parameter.empty
-        meaning = field.metadata.get("meaning")
+        meaning, choices = (field.metadata.get(name) for name in ("meaning", "choices"))
+        if meaning and choices:
+            meaning = f"{meaning} ({', '.join(choices)})"
         hint = Annotated[hints[field.name], meaning] if meaning else hints[field.name]
         keyword = inspect.Parameter.KEYWORD_ONLY
         options.append(inspect.Parameter(field.name, keyword, default=default, annotation=_with_help(hint, default)))

@@ -166,7 +166,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     """Writes tensors and facts (JSON values) into one safetensors file that is replaced as a whole."""
     dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as waiting:
-        save_file(dense, waiting, metadata={"facts": json.dumps(facts)})
+        try:
+            save_file(dense, waiting, metadata={"facts": json.dumps(facts)})
+        except SafetensorError as error:  # of a disk that is full, for one
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -176,7 +179,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{str(path)!r} is damaged ({error}); take another checkpoint.") from error
+        raise InputError(
+            f"{str(path)!r} is damaged ({error}); take another checkpoint, or begin anew elsewhere."
+        ) from error
 
 
 def _read_thresholds(entries: Mapping[str, Any]) -> tuple[float, ...]:

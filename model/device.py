@@ -17,6 +17,17 @@ from data.input_error import InputError
 PROCESS_MEMORY = Path("/proc/self/clear_refs")  # where Linux lets a process reset what it counts of its memory
 
 
+# How torch, oneDNN, C++, cuBLAS and cuDNN say that there is no memory left, in small letters.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "could not create a memory object",
+    "bad_alloc",
+    "alloc_failed",
+    "unable to find a valid cudnn algorithm",
+)
+
+
 def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" takes a GPU where there is one.
 
@@ -32,7 +43,8 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"device {name!r} cannot be used here; allowed: auto, cpu, cuda, cuda:N, mps.")
+        there = [kind for kind, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
+        raise InputError(f"device {name!r} cannot be used here; allowed: {', '.join(['auto', 'cpu', *there])}.")
     return device
 
 
@@ -98,7 +110,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device, or the machine, had no memory left."""
     # Torch raises plain RuntimeErrors on the CPU and from CUDA's libraries, which only their words tell from others.
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(
-        words in str(error).lower() for words in ("can't allocate memory", "out of memory")
+        words in str(error).lower() for words in OUT_OF_MEMORY
     )
 
 

@@ -22,6 +22,7 @@ SMOOTHED = 3  # looks whose mean counts as one number
 FLAT = 8  # looks over which a loss may have stood still
 LEARNT = 0.02  # Dice beyond that of marking everything without which nothing is learnt of a class
 EXPLODED = 30.0  # times the largest norm of the looks before
+HARMLESS = 1.0  # norm of a gradient that is short, however much shorter others were: those of layers that were held
 HUGE = 1e4  # norm of a gradient that needs no comparison: losses are about 1, and pixels of deviation 1
 
 EMPTY = "masks_empty"
@@ -58,17 +59,16 @@ class Look:
 
     @cached_property
     def learnt(self) -> Tensor:
-        """Of which classes masks at the best threshold are clearly better than marking every pixel, bool (K,).
+        """Of which classes masks at the very best threshold are clearly better than marking every pixel, bool (K,).
 
         Clearly: Dice is higher by half of what marking everything gives, or `LEARNT` if that is more, or half of what
         it lacks if that is less. A network that knows nothing may come close by chance where pictures are few.
         """
         histograms = self.judgement.histograms
-        counts = histograms.counts(histograms.chosen_thresholds()).pooled()
-        truth = counts.tp + counts.fn
-        full = 2 * truth.double() / (2 * truth + counts.fp + counts.tn)
+        truth, others = (pixels.sum(dim=(0, 2)).double() for pixels in (histograms.positives, histograms.negatives))
+        full = 2 * truth / (2 * truth + others)
         margin = torch.minimum((full / 2).clamp_min(LEARNT), (1 - full) / 2)
-        return (truth > 0) & (counts.dice() >= full + margin)
+        return histograms.best_dice() >= full + margin  # nothing is learnt of a class without a pixel: NaN
 
     @cached_property
     def patterns(self) -> Patterns:
@@ -89,8 +89,8 @@ class Look:
 class Symptom:
     """Something wrong that was seen in the latest look.
 
-    name: of the check that saw it. place: of the class or image that it is about; 0 where it is about the training.
-    looks: in a row in which it was seen. words: what was seen; empty where the class's name says it.
+    name: of the check that saw it. place: a number for what it is about, such as the class; 0 where it is about the
+    training. looks: in a row in which it was seen. words: what was seen; empty where the class's name says it.
     """
 
     name: str
@@ -104,15 +104,17 @@ class Watch:
     """What the diagnosis remembers of a training: `asdict` makes it plain values, `Watch(**values)` makes it again.
 
     losses, dices, norms: of the latest `KEPT` looks, the last one last: training loss, mean Dice over the classes, mean
-    norm of the gradient. first_loss: of the first look. lowest_loss: the lowest mean of the losses of `SMOOTHED` looks
-    in a row. best_dice: the highest such mean of the Dice; best_epoch, loss_at_best, learnt_at_best: the epoch, the
-    loss, and whether anything was learnt, when it was reached. learnt: whether anything is learnt of any class now.
-    explosion: in words, the latest gradient that was far too long; empty without one. symptoms: what is wrong now.
+    norm of the gradient. largest_norm: the largest finite one of all looks. first_loss: of the first look. lowest_loss:
+    the lowest mean of the losses of `SMOOTHED` looks in a row. best_dice: the highest such mean of the Dice;
+    best_epoch, loss_at_best, learnt_at_best: the epoch, the loss, and whether anything was learnt, when it was reached.
+    learnt: whether anything is learnt of any class now. explosion: in words, the latest gradient that was far too long;
+    empty without one. symptoms: what is wrong now.
     """
 
     losses: tuple[float, ...] = ()
     dices: tuple[float, ...] = ()
     norms: tuple[float, ...] = ()
+    largest_norm: float = 0.0
     explosion: str = ""
     first_loss: float = 0.0
     lowest_loss: float = 0.0
@@ -170,7 +172,9 @@ class Watch:
         }
         kept: dict[str, Any] = {name: (*getattr(self, name), value)[-KEPT:] for name, value in numbers.items()}
         learnt = bool(look.learnt.any())
-        watch = replace(self, learnt=learnt, explosion=self._explosion(look) or self.explosion, **kept)
+        largest = max(self.largest_norm, look.gradient_norm) if isfinite(look.gradient_norm) else self.largest_norm
+        explosion = self._explosion(look) or self.explosion
+        watch = replace(self, learnt=learnt, largest_norm=largest, explosion=explosion, **kept)
         if not self.losses:
             watch = replace(watch, first_loss=look.train_loss)
         if len(watch.losses) < SMOOTHED:
@@ -185,11 +189,12 @@ class Watch:
     def _explosion(self, look: Look) -> str:
         """In words, that the look's longest gradient was far too long; empty if it was not."""
         usual = [norm for norm in self.norms if isfinite(norm)]
-        beyond_all_before = len(usual) >= SMOOTHED and look.gradient_peak > EXPLODED * max(usual)
+        allowed = max(EXPLODED * self.largest_norm, HARMLESS)
+        beyond_all_before = len(usual) >= SMOOTHED and look.gradient_peak > allowed
         if not (beyond_all_before or look.gradient_peak > HUGE or not isfinite(look.gradient_peak)):
             return ""
         before = f", where {median(usual):.2g} was usual" if beyond_all_before else ""
-        return f"{look.gradient_peak:.2g} in epoch {look.epoch}{before}"
+        return f"{look.gradient_peak:.2g} by epoch {look.epoch}{before}"
 
 
 def smoothed(values: tuple[float, ...]) -> float:
@@ -197,7 +202,7 @@ def smoothed(values: tuple[float, ...]) -> float:
     return fmean(values[-SMOOTHED:])
 
 
-Seen = Mapping[int, str]  # what a check saw: words by the place of the class or image; no entry where all is well
+Seen = Mapping[int, str]  # what a check saw: words by the place of what they are about; no entry where all is well
 NOTHING: Seen = {}
 
 
@@ -271,14 +276,13 @@ def _never_predicted(watch: Watch, look: Look) -> Seen:
 
 
 def _flat(watch: Watch, _look: Look) -> Seen:
-    """The loss stands still, and did so from the start, or has led to nothing."""
+    """The loss stands still, and has led to nothing."""
     losses = watch.losses[-FLAT:]
     if len(losses) < FLAT:
         return NOTHING
     before, now = fmean(losses[: FLAT // 2]), fmean(losses[FLAT // 2 :])
     stands_still = abs(before - now) < 0.01 * before
-    never_fell = now > 0.97 * watch.first_loss
-    return {0: f"{now:.3g}"} if stands_still and (never_fell or not watch.learnt) else NOTHING
+    return {0: f"{now:.3g}"} if stands_still and not watch.learnt else NOTHING
 
 
 def _rising(watch: Watch, _look: Look) -> Seen:
@@ -329,7 +333,7 @@ def _shifted(_watch: Watch, look: Look) -> Seen:
 
 
 def _swapped(_watch: Watch, look: Look) -> Seen:
-    """Images whose masks fit what was found in another image far better than what was found in their own."""
+    """Images in which another image's mask was found, far better than that image or they themselves fit their own."""
     patterns = look.patterns
     if len(patterns.places) < 2 or look.shift is not None:
         return NOTHING
@@ -337,12 +341,12 @@ def _swapped(_watch: Watch, look: Look) -> Seen:
     own = fit.diagonal()
     best, other = fit.max(dim=1)
     both_ways = fit.argmax(dim=0)[other] == torch.arange(len(own))
-    seen = (best > 0.4) & (best > own + 0.3) & both_ways
-    names = [look.image_names[place] for place in patterns.places]
-    return {
-        patterns.places[row]: f"{names[row]} by that of {names[int(other[row])]}"
-        for row in torch.nonzero(seen).flatten().tolist()
-    }
+    # An image whose own mask is found in it has not lost it to another one.
+    seen = (best > 0.4) & (best > torch.maximum(own, own[other]) + 0.3) & both_ways
+    names = look.image_names
+    pairs = [(patterns.places[row], patterns.places[int(other[row])]) for row in torch.nonzero(seen).flatten().tolist()]
+    # Where an image resembles another one in each look, none was exchanged with it.
+    return {one * len(names) + two: f"{names[one]} by that of {names[two]}" for one, two in pairs}
 
 
 # fmt: off
@@ -399,7 +403,7 @@ CHECKS: dict[str, Check] = {
     ),
     "exploding_gradients": Check(
         find=_exploding,
-        says="the gradient's norm was {seen}",
+        says="the gradient's norm reached {seen}",
         advice="try gradient_clip=1, a smaller learning_rate, or normalisation=batch",
     ),
     "masks_shifted": Check(

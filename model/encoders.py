@@ -1,8 +1,9 @@
 """The way down of a U-net: blocks of our own or the stages of a published network, and that network's weights."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -123,6 +124,21 @@ def load_encoder_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> d
     return {entry: _take(tensor, tensors.get(theirs.get(entry, ""))) for entry, tensor in network.state_dict().items()}
 
 
+def recognise_encoder(entries: Collection[str]) -> str | None:
+    """The published network, such as "resnet18", from whose state_dict these entries come; None where there is none.
+
+    What lies in the place of its stages must belong there, and not all need be there: of several such networks it is
+    the one of which least is missing. What lies elsewhere, such as the head, does not matter.
+    """
+    missing = {}
+    for kind in PUBLISHED:
+        places, known = _entries_of_stages(kind)
+        there = {entry for entry in entries if entry.startswith(places)}
+        if there and there <= known:
+            missing[kind] = len(known - there)
+    return min(missing, key=lambda kind: missing[kind], default=None)
+
+
 def fetch_imagenet_weights(encoder: str) -> Mapping[str, Tensor]:
     """The state_dict that torchvision publishes for an encoder, from torch hub's folder or, once, from the network.
 
@@ -148,6 +164,16 @@ def fetch_imagenet_weights(encoder: str) -> Mapping[str, Tensor]:
             f"put {file.name} from {weights.url} into {str(folder)!r}."
         ) from error
     return tensors
+
+
+@cache
+def _entries_of_stages(kind: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """How the entries of a published network's stages begin in its state_dict, and all of them."""
+    published = PUBLISHED[kind]
+    names = [name for level in published.levels for name in level]
+    places = tuple(f"{published.stages}.{name}.".removeprefix(".") for name in names)
+    with torch.device("meta"):
+        return places, frozenset(entry for entry in published.build().state_dict() if entry.startswith(places))
 
 
 def _stages(published: PublishedNetwork, channels: int, count: int) -> list[nn.Module]:

@@ -64,13 +64,12 @@ class Lesson:
         return order, draw_batches(self.pictures, order, sampling, generator, skip=skip)
 
 
-def train_epoch(state: TrainingState, lesson: Lesson, *, keep: Callable[[float], None]) -> float:
+def train_epoch(state: TrainingState, lesson: Lesson, *, is_due: Callable[[], bool], keep: Callable[[], None]) -> float:
     """Trains on what is left of the epoch after `state.progress`; returns its samples a second.
 
-    The sums of the epoch lie in `state.sums`. Losses stay on the device, so that it never waits for the host but at
-    every `STEPS_BETWEEN_CHECKS`th step. keep: called there, between two steps, with the seconds since the start, to
-    write the state down. Where memory does not suffice for a batch at once, it is computed in twice as many parts from
-    then on.
+    What happens is added to `state.sums`. Losses stay on the device, so that it never waits for the host but at every
+    `STEPS_BETWEEN_CHECKS`th step. is_due: asked between two steps whether the state is to be written down. keep: does
+    so. Where memory does not suffice for a batch at once, it is computed in twice as many parts from then on.
 
     Raises NotFinite, and TrainingFailure "out_of_memory" where memory does not suffice for a single sample.
     """
@@ -81,14 +80,15 @@ def train_epoch(state: TrainingState, lesson: Lesson, *, keep: Callable[[float],
     with closing(batches):  # type: ignore[type-var]
         for step, batch in enumerate(batches, start=first + 1):
             take_step(state, lesson, batch)
-            if step % STEPS_BETWEEN_CHECKS == 0 or step == len(order):
-                if not torch.isfinite(state.sums[0]):
+            due = step < len(order) and is_due()
+            if due or step % STEPS_BETWEEN_CHECKS == 0 or step == len(order):
+                # A gradient that is not finite shows here before the loss does, and before its weights are kept.
+                if not bool(state.sums.isfinite().all()):
                     raise NotFinite(step)
                 state.moved(step=step)
-                if step < len(order):
-                    keep(time.perf_counter() - started)
-    # A last step that went astray would show in the next epoch only, when the good state is gone.
-    if not all(bool(finite) for finite in _finite(state)):
+                if due:
+                    keep()
+    if not _weights_are_finite(state):
         raise NotFinite(len(order))
     return (len(order) - first) * lesson.config.batch_size / (time.perf_counter() - started)
 
@@ -120,14 +120,7 @@ def accumulate_gradients(state: TrainingState, lesson: Lesson, batch: Batch) -> 
         parts = min(max(state.progress.batch_parts, lesson.config.accumulation), size)
         state.optimizer.zero_grad()
         try:
-            total = torch.zeros((), device=state.device)
-            for images, masks, valid in zip(
-                batch.images.chunk(parts), batch.masks.chunk(parts), batch.valid.chunk(parts), strict=True
-            ):
-                loss = loss_on(state, lesson, images, masks, valid) * (len(images) / size)
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
-            return total
+            return _gradients_in_parts(state, lesson, batch, parts)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -143,12 +136,21 @@ def accumulate_gradients(state: TrainingState, lesson: Lesson, batch: Batch) -> 
         gc.collect()
         if state.device.type == "cuda":
             torch.cuda.empty_cache()
-        note = (
-            f"batch_split: memory did not suffice for {-(-size // parts)} samples at once, so each batch of {size} is "
-        )
-        note += f"computed in {min(2 * parts, size)} parts; a smaller batch_size or crop_size would be faster"
+        note = f"batch_split: memory did not suffice for {-(-size // parts)} samples at once, so each batch of {size} "
+        note += f"is computed in {min(2 * parts, size)} parts; a smaller batch_size or crop_size would be faster"
         others = tuple(one for one in state.progress.notes if not one.startswith("batch_split"))
         state.moved(batch_parts=min(2 * parts, size), notes=(*others, note))
+
+
+def _gradients_in_parts(state: TrainingState, lesson: Lesson, batch: Batch, parts: int) -> Tensor:
+    """The batch's loss, and its gradients added to the network's, computed in so many parts, each by its share."""
+    total = torch.zeros((), device=state.device)
+    pieces = zip(*(tensor.tensor_split(parts) for tensor in (batch.images, batch.masks, batch.valid)), strict=True)
+    for images, masks, valid in pieces:
+        loss = loss_on(state, lesson, images, masks, valid) * (len(images) / len(batch.images))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
 
 
 def loss_on(state: TrainingState, lesson: Lesson, images: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
@@ -172,10 +174,12 @@ def trace_epoch(state: TrainingState, lesson: Lesson, last_step: int) -> str | N
             rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
             found = find_first_not_finite(state.network, lambda batch=batch: accumulate_gradients(state, lesson, batch))  # type: ignore[misc]
             if found is None:
-                clip_gradients(list(state.network.parameters()), lesson.config.gradient_clip)
+                norm = clip_gradients(list(state.network.parameters()), lesson.config.gradient_clip)
+                found = None if bool(norm.isfinite()) else "the norm of all gradients together"
+            if found is None:
                 state.optimizer.step()
                 state.schedule.step()
-                found = None if all(bool(finite) for finite in _finite(state)) else "a weight after the step"
+                found = None if _weights_are_finite(state) else "a weight after the step"
             if found is not None:
                 names = ", ".join(dict.fromkeys(lesson.names[index] for index in order[step - 1]))
                 where = f"in step {step} of epoch {epoch} ({names}), at learning rate {rate:.2g}"
@@ -185,6 +189,6 @@ def trace_epoch(state: TrainingState, lesson: Lesson, last_step: int) -> str | N
     return None
 
 
-def _finite(state: TrainingState) -> list[Tensor]:
-    """Whether each weight and buffer is finite."""
-    return [torch.isfinite(tensor).all() for tensor in state.network.state_dict().values()]
+def _weights_are_finite(state: TrainingState) -> bool:
+    """Whether every weight and buffer is finite; waits for the device once."""
+    return bool(torch.stack([tensor.isfinite().all() for tensor in state.network.state_dict().values()]).all())

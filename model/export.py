@@ -2,10 +2,9 @@
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
@@ -29,16 +28,18 @@ from model.unet import UNet
 
 DESCRIPTION = "model.yaml"
 LIMIT = 1e-4  # of the difference to the original: more cannot come from rounding
-MOST_PICTURES = 10  # to check with: each is seen whole, which takes its time on a CPU
+MOST_PICTURES = 10  # to check with
+CHECKED_SIDE = 1024  # pixels: of a larger picture the upper left is compared, for in one piece it might not fit memory
 
 
 def export_model(
-    network: UNet, card: ModelCard, output: Path, formats: Sequence[str], images: Sequence[UInt8]
+    network: UNet, card: ModelCard, output: Path, formats: Sequence[str], images: Iterable[UInt8]
 ) -> dict[str, float]:
     """Writes the model in these formats, and model.yaml, which says how to use them, into a folder.
 
     images: RGB pictures (H, W, 3) with which each file is opened again and compared to the network. Returns the largest
     difference of a probability for each file's name. One for which that is above `LIMIT`, or no number, is not kept.
+    The files of an export before this one go: they may be another model's. They stay where this one raises an error.
     """
     pictures = [_prepared(image, card.preparation) for image in images]
     output.mkdir(parents=True, exist_ok=True)
@@ -49,11 +50,13 @@ def export_model(
             waiting = Path(holder) / chosen.file
             chosen.write(program, waiting)
             differences[chosen.file] = largest_difference(chosen.open(waiting), network, card, pictures)
-            if differences[chosen.file] <= LIMIT:
-                waiting.replace(output / chosen.file)
-    kept = {file: difference for file, difference in differences.items() if difference <= LIMIT}
-    if kept:
-        write_text(output / DESCRIPTION, yaml.safe_dump(describe(card, kept), sort_keys=False, allow_unicode=True))
+        kept = {file: difference for file, difference in differences.items() if difference <= LIMIT}
+        described = yaml.safe_dump(describe(card, kept), sort_keys=False, allow_unicode=True)
+        write_text(Path(holder) / DESCRIPTION, described)
+        for file in (DESCRIPTION, *(known.file for known in FORMATS.values())):
+            (output / file).unlink(missing_ok=True)
+        for file in (*kept, DESCRIPTION) if kept else ():
+            (Path(holder) / file).replace(output / file)
     return differences
 
 
@@ -135,9 +138,11 @@ def main(
     require_packages(formats)
     network, card = load_model(model)
     if images is None:
-        pictures = synthetic_pictures()
+        drawn = synthetic_pictures()
+        count, pictures = len(drawn), iter(drawn)
     else:
-        pictures = [read_color(path) for path in islice(find_pictures(images), MOST_PICTURES)]
+        paths = find_pictures(images)[:MOST_PICTURES]
+        count, pictures = len(paths), map(read_color, paths)
     try:
         differences = export_model(network, card, output, formats, pictures)
     except OSError as error:
@@ -145,7 +150,7 @@ def main(
     code = 0
     for file, difference in differences.items():
         if difference <= LIMIT:
-            print(f"{output / file}: largest difference {difference:.1e} on {len(pictures)} pictures")
+            print(f"{output / file}: largest difference {difference:.1e} on {count} pictures")
         else:
             print(
                 f"error: {file} differs from the original by {difference:.1e}, more than {LIMIT:g}: it was not kept.",
@@ -158,8 +163,9 @@ def main(
 
 
 def _prepared(image: UInt8, preparation: Preparation) -> Tensor:
-    """A picture (H, W, 3) as the network sees it, float (1, C, h, w) in 0..255."""
-    return torch.from_numpy(fit_image(image, preparation).transpose(2, 0, 1)[None].copy()).float()
+    """What is compared of a picture (H, W, 3), as the network sees it: float (1, C, h, w) in 0..255."""
+    compared = fit_image(image, preparation)[:CHECKED_SIDE, :CHECKED_SIDE]  # (h, w, C)
+    return torch.from_numpy(compared.transpose(2, 0, 1)[None].copy()).float()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.metrics import PixelCounts
 
 BINS = 512
-AS_GOOD = 0.99  # share of the best Dice at which a threshold is as good as the best
+AS_GOOD = 0.995  # share of the best Dice at which a threshold is as good as the best
 _HALF = BINS // 2
 # A float's upper bits are its power of two and, here, 4 more: 16 bins for every halving of a probability below 0.5.
 _DROPPED_BITS = 23 - 4
@@ -51,17 +51,26 @@ class ProbabilityHistograms:
         return PixelCounts(tp=tp, fp=fp, fn=self.positives.sum(dim=2) - tp, tn=self.negatives.sum(dim=2) - fp)
 
     def chosen_thresholds(self) -> tuple[float, ...]:
-        """For each class the edge nearest to 0.5 at which the Dice of all images' pixels is within `AS_GOOD` of the best.
+        """For each class the edge nearest to 0.5 at which the Dice of all pixels is `AS_GOOD` of the best, or more.
 
         Of two as near the higher one; 0.5 for a class without a pixel. The very best edge on few images is an accident:
-        what it gains there is less than what it loses on others.
+        what it gains there is less than what it loses on others. An edge at which every pixel is found, though not all
+        are of the class, is chosen only where no other one is as good: such masks tell nothing apart.
         """
-        tp, fp, truth, _ = _from_each_bin(self)
-        dice = (2 * tp / (tp + fp + truth[:, None])).nan_to_num(0.0)
-        # Not the first bin: its edge is 0, which would find everything in every picture to come.
-        good = dice[:, 1:] >= AS_GOOD * dice[:, 1:].amax(dim=1, keepdim=True)
+        tp, fp, truth, others = _from_each_bin(self)
+        dice = self._dice_from_second_bin()
+        good = dice >= AS_GOOD * dice.amax(dim=1, keepdim=True)
+        mixed = (truth > 0) & (others > 0)
+        blind = ((tp + fp)[:, 1:] == (truth + others)[:, None]) & mixed[:, None]
+        seeing = good & ~blind
+        good = seeing.where(seeing.any(dim=1, keepdim=True), good)
         places = (torch.nonzero(row).flatten().add(1).tolist() for row in good)
         return tuple(EDGES[min(of_class, key=lambda edge: (abs(edge - _HALF), -edge))] for of_class in places)
+
+    def best_dice(self) -> Tensor:
+        """The highest Dice of all images' pixels that any edge gives, float64 (K,); NaN for a class without a pixel."""
+        _, _, truth, _ = _from_each_bin(self)
+        return self._dice_from_second_bin().amax(dim=1).where(truth > 0, nan)
 
     def auc_roc(self) -> tuple[float, ...]:
         """Area under each class's curve of recall over false alarms, all images' pixels pooled.
@@ -92,6 +101,14 @@ class ProbabilityHistograms:
         precision = share + bend * (pixels / found_above.clamp(min=1)).log1p()
         area = (gained / truth[:, None] * precision).sum(dim=1)
         return tuple(area.where(others > 0, nan).tolist())
+
+    def _dice_from_second_bin(self) -> Tensor:
+        """Dice of all images' pixels at each edge but the first, float64 (K, BINS - 1); 0 where it is not defined.
+
+        The first edge is 0, which would find everything in every picture to come.
+        """
+        tp, fp, truth, _ = _from_each_bin(self)
+        return (2 * tp / (tp + fp + truth[:, None])).nan_to_num(0.0)[:, 1:]
 
 
 def find_bins(probabilities: Tensor) -> Tensor:

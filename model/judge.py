@@ -1,4 +1,4 @@
-"""Judges a network on whole pictures: its masks at thresholds that suit them, its probabilities, each picture and class."""
+"""Judges a network on whole pictures: its masks and probabilities, each picture and each class."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -95,7 +96,10 @@ def open_onnx(path: Path) -> Run:
 
 def write_torch_export(program: ExportedProgram, path: Path) -> None:
     """Writes the program as torch.export's own file."""
-    torch.export.save(program, path)
+    # By way of memory: where a disk is full, torch's own writing ends the whole process.
+    written = BytesIO()
+    torch.export.save(program, written)
+    path.write_bytes(written.getbuffer())
 
 
 def open_torch_export(path: Path) -> Run:

@@ -1,6 +1,7 @@
 """What trained models make of one new picture: masks, class probabilities, and how unsure they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.field_of_view import find_field_of_view
-from data.fit import fit_image
+from data.fit import fit_image, fitted_size
 from data.input_error import InputError
 from data.segmentation_data import MULTICLASS, UInt8
 from model.checkpoint import ModelCard, load_model
@@ -44,7 +45,10 @@ class PredictionSettings:
     tile: int = field(
         default=TILE, metadata={"meaning": "side in pixels of what is seen at once; less takes less memory"}
     )
-    overlap: int = field(default=OVERLAP, metadata={"meaning": "pixels that neighbouring tiles share"})
+    overlap: int | None = field(
+        default=None,
+        metadata={"meaning": f"pixels that neighbouring tiles share, instead of {OVERLAP}, or half of a small tile"},
+    )
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
@@ -53,8 +57,13 @@ class PredictionSettings:
             raise InputError(f"uncertainty {self.uncertainty} must be 2 or more passes, or 0 for none: try 20.")
         if self.tile < SMALLEST_TILE:
             raise InputError(f"tile {self.tile} must be {SMALLEST_TILE} pixels or more: raise it.")
-        if not 0 <= self.overlap < self.tile:
+        if not 0 <= self.shared_pixels < self.tile:
             raise InputError(f"overlap {self.overlap} must be from 0 to below the tile, {self.tile}: choose another.")
+
+    @property
+    def shared_pixels(self) -> int:
+        """Pixels that neighbouring tiles share: what was asked for, else what suits the tile."""
+        return min(OVERLAP, self.tile // 2) if self.overlap is None else self.overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,8 @@ class Prediction:
     """What is found in one picture of K classes.
 
     planes: bool (K, H, W), the masks. probabilities: float32 (K, H, W), 0..1. deviation: float32 (K, H, W), the
-    standard deviation of the probabilities over the passes with dropout, or None where there were none.
+    standard deviation of the probabilities over the passes with dropout of all models, which holds how far the models
+    differ too, or None where there were none.
     """
 
     planes: Planes
@@ -105,21 +115,37 @@ def predict_picture(
 
     Each model sees the picture through its own preparation. Probabilities are averaged over models, passes and mirrored
     pictures, thresholds over models. With `uncertainty`, dropout stays on and each model passes over the picture that
-    often (Gal and Ghahramani 2016, ICML, section 4, Monte Carlo dropout); which channels are dropped is the same in
-    every run. Nothing is found outside the field of view where a model has learnt inside fields of view that were
-    found. Raises InputError when the picture does not fit into the device's memory.
+    often (Gal and Ghahramani 2016, ICML, section 4, Monte Carlo dropout); which channels are dropped is the same for
+    all tiles and mirrored pictures of a pass, and in every run. Nothing is found outside the field of view where a
+    model has learnt inside fields of view that were found. Raises InputError when memory does not suffice.
     """
-    cards = [card for _, card in models]
     try:
-        mean, deviation = _average(models, image, settings, device)
-    except RuntimeError as error:
+        return _predict(models, image, settings, device)
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         height, width = image.shape[:2]
+        sizes = (fitted_size(height, width, card.preparation.size) for _, card in models)
+        seen_at_once = min(settings.tile, max(map(max, sizes)))
         raise InputError(
-            f"a picture of {width} x {height} pixels needs more memory than {device} has: choose a --tile below "
-            f"{min(settings.tile, max(height, width))}."
+            f"a picture of {width} x {height} pixels needs more memory than {device} has: "
+            + (
+                f"choose a --tile below {seen_at_once}."
+                if seen_at_once > SMALLEST_TILE
+                else "shrink it, or train a model with a smaller --size."
+            )
         ) from error
+
+
+def mean_thresholds(cards: Sequence[ModelCard]) -> tuple[float, ...]:
+    """For each class, the mean of the models' thresholds."""
+    return tuple(float(np.mean(of_class)) for of_class in zip(*(card.thresholds for card in cards), strict=True))
+
+
+def _predict(models: Sequence[Model], image: UInt8, settings: PredictionSettings, device: torch.device) -> Prediction:
+    """As `predict_picture`, where memory suffices."""
+    cards = [card for _, card in models]
+    mean, deviation = _average(models, image, settings, device)
     if settings.threshold is not None:
         thresholds: tuple[float, ...] = (settings.threshold,) * len(cards[0].class_names)
     else:
@@ -135,11 +161,6 @@ def predict_picture(
     return Prediction(planes=planes, probabilities=probabilities, deviation=spread)
 
 
-def mean_thresholds(cards: Sequence[ModelCard]) -> tuple[float, ...]:
-    """For each class, the mean of the models' thresholds."""
-    return tuple(float(np.mean(of_class)) for of_class in zip(*(card.thresholds for card in cards), strict=True))
-
-
 def _average(
     models: Sequence[Model], image: UInt8, settings: PredictionSettings, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
@@ -151,23 +172,41 @@ def _average(
     mean: Tensor | None = None
     squares = torch.zeros((), device=device)
     seen = 0
-    with seeded(0, 0, device):
-        for network, card in models:
-            pixels = torch.from_numpy(fit_image(image, card.preparation).transpose(2, 0, 1)[None].copy()).to(device)
-            network.eval()
-            if settings.uncertainty:
-                keep_dropping(network)
-            for _ in range(max(1, settings.uncertainty)):
+    for network, card in models:
+        pixels = torch.from_numpy(fit_image(image, card.preparation).transpose(2, 0, 1)[None].copy()).to(device)
+        network.eval()
+        if settings.uncertainty:
+            keep_dropping(network)
+        for _ in range(max(1, settings.uncertainty)):
+            with seeded(0, seen, device), _same_draws_at_each_look(network):
                 found = _probabilities(network, card, pixels, image.shape[:2], settings)
-                seen += 1
-                if mean is None:
-                    mean = torch.zeros_like(found)
-                step = found - mean
-                mean = mean + step / seen
-                if settings.uncertainty:
-                    squares = squares + step * (found - mean)
+            seen += 1
+            if mean is None:
+                mean = torch.zeros_like(found)
+            step = found - mean
+            mean = mean + step / seen
+            if settings.uncertainty:
+                squares = squares + step * (found - mean)
     assert mean is not None
     return mean, (squares / seen).sqrt() if settings.uncertainty else None
+
+
+@contextmanager
+def _same_draws_at_each_look(network: UNet) -> Iterator[None]:
+    """Inside, the network starts from the same random state at each look, and so drops the same channels.
+
+    A pass with dropout asks one network that was drawn. If each tile and mirrored picture drew its own, their mean
+    would be taken for one answer, and how far answers differ for less than it is.
+    """
+
+    def draw_again(*_: object) -> None:
+        torch.manual_seed(torch.initial_seed())
+
+    hook = network.register_forward_pre_hook(draw_again)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _probabilities(
@@ -180,7 +219,7 @@ def _probabilities(
         card.label_mode,
         bfloat16=uses_bfloat16(card.config.precision, pixels.device),
         tile=settings.tile,
-        overlap=settings.overlap,
+        overlap=settings.shared_pixels,
         mirror=settings.mirror,
     )
     if pixels.shape[2:] != size:

@@ -13,12 +13,12 @@ from model.metrics import Scores
 class EpochReport:
     """What one epoch showed.
 
-    epoch: 1-based. train_loss: mean over the epoch's steps. val: metrics on the validation images, pixels that count
-    pooled over all of them, at `thresholds` (one a class, 0..1), which are the best for them. seconds: since the
-    training began, interruptions left out. images_per_second: training samples a second, evaluation left out.
-    learning_rate: at the epoch's last step. gradient_norm: mean over the epoch's steps. peak_memory_mb: of the device,
-    or of the whole process on a CPU. gflops_per_megapixel: 10^9 operations that 10^6 pixels take, forward.
-    batch_parts: in how many parts a batch was computed. warnings: what does not look right, and what to do.
+    epoch: 1-based. train_loss: mean over the steps since the report before. val: metrics on the validation images,
+    pixels that count pooled over all of them, at `thresholds` (one a class, 0..1), which were chosen there. seconds:
+    since the training began, interruptions left out. images_per_second: training samples a second in the last epoch,
+    evaluation left out. learning_rate: at the last step. gradient_norm: mean over the same steps as the loss.
+    peak_memory_mb: of the device, or of the process on a CPU. gflops_per_megapixel: 10^9 operations that 10^6 pixels
+    take, forward. batch_parts: in how many parts a batch was computed. warnings: what looks wrong, and what to do.
     """
 
     epoch: int

@@ -17,7 +17,7 @@ from model.optimisation import MovingAverage, restore_schedule, schedule_facts
 from model.progress import Progress
 from model.unet import UNet
 
-SUMS = 3  # of an epoch so far: its losses, the norms of its gradients; and the largest of these norms
+SUMS = 3  # since the last look: the losses, the norms of the gradients; and the largest of these norms
 
 
 @dataclass(kw_only=True)
@@ -25,7 +25,7 @@ class TrainingState:
     """A training between two steps.
 
     average: of the network's weights, None where none is asked for. taken: the names of the network's entries that came
-    from another model. sums: float (SUMS,), of the epoch that is being trained, on the device. last_rate: the largest
+    from another model. sums: float (SUMS,), of the steps since the last look, on the device. last_rate: the largest
     learning rate of the last step.
     """
 
@@ -68,6 +68,14 @@ def retries_of(snapshot: Snapshot) -> int:
 
 def take_snapshot(state: TrainingState) -> Snapshot:
     """The state as it is now, whatever becomes of it later."""
+    snapshot = _look_at(state)
+    return Snapshot(
+        tensors={name: tensor.detach().clone() for name, tensor in snapshot.tensors.items()}, facts=snapshot.facts
+    )
+
+
+def _look_at(state: TrainingState) -> Snapshot:
+    """The state as it is now; its tensors change with it."""
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     for index, entries in state.optimizer.state_dict()["state"].items():
         tensors |= {
@@ -78,8 +86,7 @@ def take_snapshot(state: TrainingState) -> Snapshot:
     tensors |= {f"random.{name}": tensor for name, tensor in random_state(state.device).items()}
     facts: dict[str, Any] = {"progress": state.progress.as_mapping(), "schedule": schedule_facts(state.schedule)}
     facts |= {"taken": state.taken, "last_rate": state.last_rate}
-    kept = {name: tensor.detach().clone() for name, tensor in {**tensors, "sums": state.sums}.items()}
-    return Snapshot(tensors=kept, facts=json.loads(json.dumps(facts)))
+    return Snapshot(tensors={**tensors, "sums": state.sums}, facts=json.loads(json.dumps(facts)))
 
 
 def restore(state: TrainingState, snapshot: Snapshot) -> None:
@@ -112,16 +119,27 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
 
 def save_state(path: Path, state: TrainingState, card: ModelCard) -> None:
     """Writes all that the training needs to go on."""
-    snapshot = take_snapshot(state)
+    snapshot = _look_at(state)
     save_tensors(path, snapshot.tensors, {**snapshot.facts, "card": asdict(card)})
+
+
+def _difference(found: Any, asked: dict[str, Any]) -> str:
+    """Which settings differ, in brackets; empty where that cannot be told."""
+    if not isinstance(found, dict):
+        return ""
+    flat = [{**card, **card.pop("config", {}), **card.pop("preparation", {})} for card in (dict(found), dict(asked))]
+    names = [name for name in flat[1] if flat[0].get(name) != flat[1][name] and name not in ("config", "preparation")]
+    told = [f"{name} {flat[0].get(name)} there, {flat[1][name]} here" for name in names if len(str(flat[1][name])) < 40]
+    return f" ({'; '.join(told or names)})"
 
 
 def load_state(path: Path, card: ModelCard) -> Snapshot:
     """What `save_state` wrote. Raises InputError for a damaged file, and for that of other data or another config."""
     tensors, facts = load_tensors(path)
-    if facts.get("card") != json.loads(json.dumps(asdict(card))):
+    asked, found = json.loads(json.dumps(asdict(card))), facts.get("card")
+    if found != asked:
         raise InputError(
-            f"{str(path)!r} was written by a training with another config or other data; "
+            f"{str(path)!r} was written by a training with another config or other data{_difference(found, asked)}; "
             "use another folder, or the old config."
         )
     return Snapshot(tensors=tensors, facts=facts)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,22 +22,32 @@ from model.checkpoint import WEIGHTS, ModelCard, load_tensors, save_model
 from model.class_weights import class_weights
 from model.config import IMAGENET, TrainConfig
 from model.cost import network_cost
-from model.device import choose_device, device_name, peak_memory_mb, reproducible, seeded, uses_bfloat16
+from model.device import (
+    choose_device,
+    device_name,
+    is_out_of_memory,
+    peak_memory_mb,
+    reproducible,
+    seeded,
+    uses_bfloat16,
+)
 from model.diagnose import Look, TrainingFailure
 from model.epoch import Lesson, NotFinite, trace_epoch, train_epoch
+from model.history import HISTORY, add_to_history
 from model.judge import judge
 from model.losses import make_loss
 from model.optimisation import MovingAverage, make_optimizer, make_schedule
-from model.progress import EpochReport
+from model.progress import EpochReport, Progress
 from model.repeat import read_like, split_like
 from model.state import SUMS, Snapshot, TrainingState, load_state, restore, retries_of, save_state, take_snapshot
-from model.transfer import check_init_from, describe, parameter_groups, take_over
+from model.transfer import check_init_from, describe, parameter_groups, seen_before, take_over
 from model.unet import UNet
 
 SECONDS_BETWEEN_SAVES = 60.0  # of the state, inside an epoch and over epochs that are not judged
 SLOWER = 1 / 3  # the learning rate of a training that goes back to its last good state
 BEST = "best"  # model folder inside a training's folder
 LAST = "last.safetensors"
+FAILURE = "failure.txt"  # why a training ended badly
 TRANSFER = "transfer.txt"  # what became of every tensor of the model that a training began from
 
 
@@ -85,45 +96,52 @@ def train(
     if state.progress.report is not None:
         yield state.progress.report
 
-    pending, saved = kept, time.monotonic()
+    pending, kept, saved, started = kept, None, time.monotonic(), 0.0
 
-    def keep_between(seconds: float) -> None:
-        """Writes the state down between two steps, now and then."""
+    def is_due() -> bool:
+        """Whether the state has not been written down for a while."""
+        return folder is not None and time.monotonic() - saved >= SECONDS_BETWEEN_SAVES
+
+    def keep() -> None:
+        """Writes the state down, with the seconds of the epoch so far."""
         nonlocal saved
-        if folder is not None and time.monotonic() - saved >= SECONDS_BETWEEN_SAVES:
-            before = state.progress.seconds
-            state.moved(seconds=before + seconds)
-            save_state(folder / LAST, state, card)
-            state.moved(seconds=before)
-            saved = time.monotonic()
+        assert folder is not None
+        before = state.progress.seconds
+        state.moved(seconds=before + time.perf_counter() - started)
+        save_state(folder / LAST, state, card)
+        state.moved(seconds=before)
+        saved = time.monotonic()
 
     while state.progress.epoch < config.max_epochs:
         started = time.perf_counter()
         epoch = state.progress.epoch + 1
-        with reproducible(config.deterministic, device), seeded(config.seed, epoch, device):
-            if state.progress.step == 0:
-                state.sums.zero_()
-            elif pending is not None:
+        judged_before = state.progress.report.epoch if state.progress.report else 0
+        with reproducible(config.deterministic, device), seeded(config.seed, epoch, device), telling_of_memory():
+            if state.progress.step and pending is not None:
                 restore(state, pending)  # with the random numbers of the step after which it was interrupted
+            elif state.progress.epoch == judged_before:
+                state.sums.zero_()
             pending = take_snapshot(state)
             try:
-                images_per_second = train_epoch(state, lesson, keep=keep_between)
+                images_per_second = train_epoch(state, lesson, is_due=is_due, keep=keep)
             except NotFinite as error:
-                pending = go_back(state, pending, lesson, error.step)
+                pending = go_back(state, pending, lesson, error.step, started)
                 continue
-        loss_sum, norm_sum, norm_peak = state.sums.tolist()
         state.moved(epoch=epoch, step=0)
         if epoch % config.evaluate_every and epoch < config.max_epochs:
+            if is_due():
+                keep()
             state.moved(seconds=state.progress.seconds + time.perf_counter() - started)
-            keep_between(0.0)
             continue
-        with reproducible(config.deterministic, device):
+        with reproducible(config.deterministic, device), telling_of_memory():
             judgement = judge(state.judged, judged, data.label_mode, bfloat16=bfloat16)
+        loss_sum, norm_sum, norm_peak = state.sums.tolist()
+        steps = lesson.steps * (epoch - judged_before)
         val = judgement.scores()
         look = Look(
             epoch=epoch,
-            train_loss=loss_sum / lesson.steps,
-            gradient_norm=norm_sum / lesson.steps,
+            train_loss=loss_sum / steps,
+            gradient_norm=norm_sum / steps,
             gradient_peak=norm_peak,
             learning_rate=state.last_rate,
             judgement=judgement,
@@ -158,7 +176,7 @@ def train(
                     state.judged,
                     replace(card, thresholds=judgement.thresholds),
                     {"epoch": epoch, "val_dice": val.dice},
-                    judged=judgement.as_mapping(data.class_names, look.image_names),
+                    judged={"epoch": epoch, **judgement.as_mapping(data.class_names, look.image_names)},
                 )
             save_state(folder / LAST, state, card)
             saved = time.monotonic()
@@ -182,11 +200,11 @@ def begin(
         network = card.build()
     if kept is None:
         transfer = take_over(network, config, card)
-        taken = transfer.taken
+        taken, notes = transfer.taken, seen_before(config, data, split) if transfer.taken else ()
         if transfer.report and folder is not None:
             write_text(folder / TRANSFER, "\n".join(describe(transfer)) + "\n")
     else:
-        taken = tuple(kept.facts["taken"])
+        taken, notes = tuple(kept.facts["taken"]), ()
     set_pixel_statistics(network, data, split)
     network.to(device)
     optimizer, schedule = make_optimization(network, lesson, taken, 0 if kept is None else retries_of(kept))
@@ -197,6 +215,7 @@ def begin(
         average=MovingAverage(network, config.ema) if config.ema else None,
         taken=taken,
         sums=torch.zeros(SUMS, device=device),
+        progress=Progress(notes=notes),
     )
     if kept is not None:
         with seeded(config.seed, 0, device):
@@ -213,26 +232,47 @@ def make_optimization(
     return optimizer, make_schedule(config, optimizer, lesson.steps * config.max_epochs)
 
 
-def go_back(state: TrainingState, good: Snapshot, lesson: Lesson, step: int) -> Snapshot:
+def go_back(state: TrainingState, good: Snapshot, lesson: Lesson, step: int, started: float) -> Snapshot:
     """Puts a training that diverged by this step back to its last good state, at a third of the learning rate.
 
-    Gives that state.
-
+    started: when it left that state, by `time.perf_counter`; the time since then counts. Gives the state.
     Raises TrainingFailure, which says what was not finite first, when it has been put back as often as it may.
     """
-    retries = state.progress.retries
-    rate, epoch = state.last_rate, state.progress.epoch + 1
+    progress, rate = state.progress, state.last_rate
     restore(state, good)
     found = trace_epoch(state, lesson, step) or (
-        f"the loss was no longer finite by step {step} of epoch {epoch}, at learning rate {rate:.2g}"
+        f"the loss was no longer finite by step {step} of epoch {progress.epoch + 1}, at learning rate {rate:.2g}"
     )
-    if retries >= lesson.config.retries:
-        raise TrainingFailure("diverged", f"{found}: try a smaller learning_rate, or gradient_clip=1")
-    state.optimizer, state.schedule = make_optimization(state.network, lesson, state.taken, retries + 1)
+    if progress.retries >= lesson.config.retries:
+        after = f", after {progress.retries} retries at less each time" if progress.retries else ""
+        raise TrainingFailure("diverged", f"{found}{after}: try a smaller learning_rate, or gradient_clip=1")
+    retries = progress.retries + 1
+    state.optimizer, state.schedule = make_optimization(state.network, lesson, state.taken, retries)
     restore(state, good)
-    note = f"diverged: {found}; went on from epoch {epoch} at a third of the learning rate"
-    state.moved(retries=retries + 1, notes=(*state.progress.notes, note))
+    note = f"diverged: {found}; went on from epoch {progress.epoch + 1} at a third of the learning rate"
+    state.moved(
+        seconds=state.progress.seconds + time.perf_counter() - started,
+        retries=retries,
+        batch_parts=progress.batch_parts,
+        notes=(*progress.notes, note),
+    )
     return take_snapshot(state)
+
+
+@contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Raises TrainingFailure "out_of_memory" for whatever fails inside for lack of memory."""
+    try:
+        yield
+    except TrainingFailure:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        words = str(error).strip().partition("\n")[0]
+        raise TrainingFailure(
+            "out_of_memory", f"memory did not suffice ({words}): try a smaller batch_size, crop_size, width or depth"
+        ) from error
 
 
 def set_pixel_statistics(network: UNet, data: SegmentationData, split: Split) -> None:
@@ -258,6 +298,7 @@ def main(
     config: TrainConfig,
 ) -> int:
     """Train one U-net without a search; with --like, train one row of a leaderboard again."""
+    from data.doctor import examine
     from data.readers import load
     from data.split import check_splitting, split_data
 
@@ -275,12 +316,18 @@ def main(
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")
     print(f"{data}: {len(split.train)} images to train on, {len(split.validation)} to validate, on {chosen}")
     best = (-1.0, 0)
-    if resume and (folder / LAST).exists():
+    if resume and (folder / BEST / WEIGHTS).exists():
         kept = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]
         best = (kept["val_dice"], kept["epoch"])
+    for finding in examine(prepared, (split,)):
+        if finding.level == "error":
+            raise InputError(f"data {prepared.source!r} cannot be trained on: {finding}")
+        if finding.level == "warning":
+            print(f"warning: {finding}")
     told: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILURE).unlink(missing_ok=True)
         for number, report in enumerate(train(config, prepared, split, device=chosen, folder=folder, resume=resume)):
             if number == 0 and (folder / TRANSFER).exists():
                 summary = (folder / TRANSFER).read_text(encoding="utf-8").splitlines()[-1]
@@ -293,6 +340,7 @@ def main(
                 f"{report.images_per_second:.0f} images/s  {report.seconds:.0f} s",
                 flush=True,
             )
+            add_to_history(folder / HISTORY, report)
             for warning in report.warnings:
                 name = warning.partition(":")[0]
                 if name not in told:
@@ -300,6 +348,7 @@ def main(
                 told.add(name)
     except TrainingFailure as failure:
         print(failure, file=sys.stderr)
+        write_text(folder / FAILURE, f"{failure}\n")
         return 1
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be written ({error}): choose another --folder.") from error

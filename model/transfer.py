@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from data.input_error import InputError
+from data.segmentation_data import MULTILABEL, SegmentationData, Split
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_tensors, read_card, require_model
 from model.config import ENCODERS, IMAGENET, TrainConfig
-from model.encoders import fetch_imagenet_weights, load_encoder_weights
-from model.unet import UNet
+from model.encoders import fetch_imagenet_weights, load_encoder_weights, recognise_encoder
+from model.unet import UNet, build_unet
 
 TAKEN, NEW = "taken", "new: "  # how the words begin that say what became of a tensor
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")  # what may hold the weights of a published encoder
@@ -53,7 +54,7 @@ def take_over(network: UNet, config: TrainConfig, card: ModelCard) -> Transfer:
     elif _names_a_model(config.init_from):
         fates = _take_from_model(network, config, card, *_read_model(config.init_from))
     else:
-        fates = _take_from_encoder(network, config)
+        fates = _take_from_encoder(network, config, _read_encoder_weights(config))
     taken = tuple(name for name, _ in network.named_parameters() if fates[name].startswith(TAKEN))
     return Transfer(taken=taken, report=tuple(fates.items()))
 
@@ -62,16 +63,34 @@ def check_init_from(config: TrainConfig) -> None:
     """Raises InputError for all that is wrong with `config.init_from` and can be told before there are data.
 
     That is: nothing there, damaged, not finite, made for another encoder, weights that cannot be downloaded (those of
-    ImageNet are, here, once), or a model of which nothing at all fits.
+    ImageNet are, here, once), or a source of which nothing at all fits.
     """
     if not config.init_from or config.transfer == "none":
         return
     if not _names_a_model(config.init_from):
-        _read_encoder_weights(config)
+        weights = _read_encoder_weights(config)
+        with torch.device("meta"):
+            # The data decide on the rest of the network, of which none comes from there.
+            _take_from_encoder(build_unet(config, channels=3, classes=1, label_mode=MULTILABEL), config, weights)
         return
     tensors, card = _read_model(config.init_from)
     with torch.device("meta"):
         _take_from_model(replace(card, config=config).build(), config, card, tensors, card)
+
+
+def seen_before(config: TrainConfig, data: SegmentationData, split: Split) -> tuple[str, ...]:
+    """A warning where the model that a training begins from has learnt from its validation images; else nothing."""
+    if not _names_a_model(config.init_from):
+        return ()
+    card = read_card(Path(config.init_from) / CONFIG)
+    names = [data.names[index] for index in split.validation]
+    seen = sorted(set(card.train_images).intersection(names)) if card.source == data.source else []
+    if not seen:
+        return ()
+    return (
+        f"seen_before: the model that it begins from has learnt from {len(seen)} of the {len(names)} validation images "
+        f"({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so val_ scores flatter; choose by other images",
+    )
 
 
 def describe(transfer: Transfer) -> list[str]:
@@ -208,10 +227,19 @@ def _take(here: Tensor, there: Tensor | None, channels: tuple[int, int]) -> str:
     return NEW + f"shape {tuple(there.shape)} there, {tuple(here.shape)} here"
 
 
-def _take_from_encoder(network: UNet, config: TrainConfig) -> dict[str, str]:
-    """Copies the weights of a published encoder into the network, and says of every entry what became of it."""
-    found = load_encoder_weights(network, _read_encoder_weights(config))
-    if not any(words.startswith(TAKEN) for words in found.values()):
+def _take_from_encoder(network: UNet, config: TrainConfig, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Copies the weights of a published encoder into the network, and says of every entry what became of it.
+
+    Raises InputError for weights of another one, though they may fit in part: it would be a network that nobody trained.
+    """
+    recognised = recognise_encoder(weights)
+    if recognised not in (None, config.encoder):
+        raise InputError(
+            f"init_from {config.init_from!r} holds weights of encoder {recognised!r}, and encoder is "
+            f"{config.encoder!r}; set encoder to {recognised}, or give weights of {config.encoder}."
+        )
+    found = load_encoder_weights(network, weights)
+    if recognised is None or not any(words.startswith(TAKEN) for words in found.values()):
         raise InputError(
             f"init_from {config.init_from!r} holds no weights of encoder {config.encoder!r}: give torchvision's "
             "state_dict of that network; for a model of unet-search, name its folder."

@@ -92,7 +92,11 @@ def write(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The table that `write` wrote, its columns typed again. Raises InputError where there is none."""
+    """The table that `write` wrote, its columns typed again; path: of the file, or the run's folder.
+
+    Raises InputError where there is none.
+    """
+    path = RunFolder(path=path).leaderboard if path.is_dir() else path
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
         if "trial_id" not in frame.columns:

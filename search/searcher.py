@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from model.config import TrainConfig
 from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
-from search.space import Space, start_point, suggest
+from search.space import Space, start_points, suggest
 from search.study import make_sampler, open_study
 
 # What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
@@ -165,7 +165,7 @@ class StudySearcher(Searcher):
         if saved is not None:
             return TrialRecord(**saved)
         self.study.sampler = make_sampler(
-            seed=self._seed, number=trial.number, num_trials=self._num_trials, start=start_point(self._space)
+            seed=self._seed, number=trial.number, num_trials=self._num_trials, starts=start_points(self._space)
         )
         config = TrainConfig(**suggest(self._space, trial))
         record = TrialRecord(

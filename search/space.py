@@ -166,10 +166,17 @@ def suggest(space: Space, trial: "optuna.Trial") -> dict[str, Any]:
     return _choose(space, lambda name, domain: domain.suggest(name, trial))
 
 
-def start_point(space: Space) -> dict[str, Any]:
-    """Where a search begins: the default of each parameter that is searched, where the space has it."""
+def start_points(space: Space) -> list[dict[str, Any]]:
+    """What a search tries first: the default of each parameter that is searched, where the space has it.
+
+    Where it is searched how much to take over from another model, the same follows with nothing taken over.
+    """
     defaults = asdict(TrainConfig())
-    return {name: defaults[name] for name, domain in space.domains.items() if domain.holds(defaults[name])}
+    start = {name: defaults[name] for name, domain in space.domains.items() if domain.holds(defaults[name])}
+    transfer = space.domains.get("transfer")
+    if transfer is None or len(transfer.ends) == 1 or not transfer.holds("none"):
+        return [start]
+    return [start, start | {"transfer": "none"}]
 
 
 def extremes(space: Space) -> tuple[TrainConfig, TrainConfig]:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def read_study(journal: Path) -> optuna.Study:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
 
 
-def make_sampler(*, seed: int, number: int, num_trials: int, start: dict[str, Any]) -> BaseSampler:
-    """The sampler that draws trial `number` (from 0) of a search of `num_trials`; the first one is `start`.
+def make_sampler(*, seed: int, number: int, num_trials: int, starts: Sequence[dict[str, Any]]) -> BaseSampler:
+    """The sampler that draws trial `number` (from 0) of a search of `num_trials`; the first ones are `starts`.
 
     Each trial has a sampler and a random stream of its own, so that a search that was interrupted draws what it would
     have drawn, and never repeats its first draws. Half of a small budget, and never more than ten, is drawn at
@@ -61,7 +62,7 @@ def make_sampler(*, seed: int, number: int, num_trials: int, start: dict[str, An
         warnings.filterwarnings("ignore", message="Argument ``group``", category=ExperimentalWarning)
         warnings.filterwarnings("ignore", message="PartialFixedSampler", category=ExperimentalWarning)
         sampler = TPESampler(seed=stream, group=True, n_startup_trials=min(10, max(1, num_trials // 2)))
-        return PartialFixedSampler(start, sampler) if number == 0 else sampler
+        return PartialFixedSampler(starts[number], sampler) if number < len(starts) else sampler
 
 
 def _storage(journal: Path) -> JournalStorage:

@@ -1,6 +1,7 @@
 """`python -m model.export`: files that find what the model finds, for pictures of any size, with nothing of ours."""
 
 import importlib.util
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,6 +172,49 @@ def test_the_first_pictures_of_a_folder_check_it(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.pt2", "model.yaml"]
 
 
+def test_of_a_large_picture_only_a_part_is_compared(
+    model: Path, tmp_path: Path, answer_with: Callable[[float], list[torch.Size]]
+) -> None:
+    network, card = load_model(model)
+    card = replace(card, preparation=Preparation(size="native"))
+    shown = answer_with(0)
+    images = [np.full((height, width, 3), 90, np.uint8) for height, width in ((1030, 9), (9, 1024), (7, 1100))]
+    export_model(network, card, tmp_path, ("torch_export",), images)
+    assert shown == [(1, 3, 1024, 9), (1, 3, 9, 1024), (1, 3, 7, 1024)]
+
+
+def test_files_of_another_model_do_not_stay_beside_the_new_one(model: Path, tmp_path: Path) -> None:
+    network, card = load_model(model)
+    for name in ("model.onnx", "model.pt2", "model.yaml", "notes.txt"):
+        (tmp_path / name).write_text("of another model", encoding="utf-8")
+    export_model(network, card, tmp_path, ("torch_export",), synthetic_pictures())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt2", "model.yaml", "notes.txt"]
+    described = yaml.safe_load((tmp_path / "model.yaml").read_text(encoding="utf-8"))
+    assert list(described["largest_difference"]) == ["model.pt2"]
+    assert (tmp_path / "model.pt2").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(
+    refusal: Callable[..., str], model: Path, tmp_path: Path, format: str
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    for name in ("model.onnx", "model.pt2", "model.yaml"):
+        (output / name).write_text("of an earlier export", encoding="utf-8")
+    # A limit on the size of files stands for a disk that is full.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        words = refusal("model.export", model, "--output", output, "--format", format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"output {str(output)!r} cannot be written ([Errno 27] File too large)" in words
+    assert {path.name: path.read_text(encoding="utf-8") for path in output.iterdir()} == dict.fromkeys(
+        ("model.onnx", "model.pt2", "model.yaml"), "of an earlier export"
+    )
+
+
 @pytest.mark.parametrize("more", [2e-4, nan], ids=["other", "not_a_number"])
 def test_a_file_that_differs_is_not_kept(
     run_module: Callable[..., int],
@@ -182,6 +226,9 @@ def test_a_file_that_differs_is_not_kept(
 ) -> None:
     answer_with(more)
     output = tmp_path / "out"
+    output.mkdir()
+    for name in ("model.onnx", "model.pt2", "model.yaml"):
+        (output / name).write_text("of another model", encoding="utf-8")
     assert run_module("model.export", model, "--output", output, "--format", "torch_export") == 1
     words = capsys.readouterr().err
     differs = f"{more:.1e}, more than 0.0001: it was not kept."

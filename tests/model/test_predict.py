@@ -23,6 +23,7 @@ from data.pictures import read_color
 from data.readers import load
 from data.segmentation_data import MULTICLASS, Preparation, SegmentationData, UInt8
 from data.synthetic import draw_retina
+from model import prediction
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, save_model
 from model.predict import find_pictures
 from model.prediction import Prediction, PredictionSettings, predict_picture
@@ -285,21 +286,108 @@ def test_mirrored_pictures_are_averaged() -> None:
     assert predict((Ramp(), card_with(0.5)), mirror=True).probabilities == pytest.approx(0.5, abs=1e-5)
 
 
-def test_too_little_memory_is_told_with_what_to_do() -> None:
-    class Large(torch.nn.Module):
-        """Asks for more memory than there is, or fails otherwise."""
+class DroppedChannels(torch.nn.Module):
+    """Finds the share of its 32 channels that are left, and remembers which those are at each look."""
 
-        words = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = torch.nn.Dropout2d(0.5)
+        self.left: list[tuple[bool, ...]] = []
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError(self.words)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        channels = self.dropout(torch.ones(len(images), 32, *images.shape[2:]))
+        self.left.append(tuple((channels[0, :, 0, 0] > 0).tolist()))
+        share: torch.Tensor = channels.mean(dim=1, keepdim=True) / 2
+        return share.clamp(1e-4, 1 - 1e-4).logit()
 
-    network = Large()
-    with pytest.raises(InputError, match=r"8 x 6 pixels needs more memory than cpu has: choose a --tile below 8\."):
-        predict((network, card_with(0.5)))
-    network.words = "another mistake"
+
+def test_all_tiles_and_mirrored_pictures_of_a_pass_drop_the_same_channels() -> None:
+    first, second = DroppedChannels(), DroppedChannels()
+    image = np.full((40, 60, 3), 90, np.uint8)  # six tiles of 32 by 32
+    before = torch.get_rng_state()
+    seen = predict((first, card_with(0.5)), (second, card_with(0.5)), image=image, uncertainty=3, mirror=True, tile=32)
+    assert torch.equal(torch.get_rng_state(), before)
+    looks = 6 * 4
+    passes = [network.left[start : start + looks] for network in (first, second) for start in (0, looks, 2 * looks)]
+    assert len(first.left) == len(second.left) == 3 * looks
+    assert [len(set(one)) for one in passes] == [1] * 6
+    assert len({one[0] for one in passes}) == 6
+    shares = [sum(one[0]) / 32 for one in passes]
+    assert seen.probabilities == pytest.approx(np.mean(shares), abs=1e-4)
+    assert seen.deviation == pytest.approx(np.std(shares), abs=1e-4)
+    # Nothing stays behind that would make later looks the same.
+    assert len({tuple(first.train().dropout(torch.ones(1, 32, 1, 1)).flatten().tolist()) for _ in range(3)}) == 3
+
+
+def test_mirrored_pictures_and_tiles_are_as_unsure_as_one_picture() -> None:
+    data = colored_squares("binary", side=64)
+    config = replace(QUICK, width=4, dropout=0.5, dropout_place="blocks")
+    card = ModelCard.of(config, data, thresholds=(0.5,))
+    model = card.build(), card
+    views: list[dict[str, object]] = [{}, {"mirror": True}, {"tile": 32}, {"tile": 32, "overlap": 24}]
+    plain, *others = [
+        float(deviation.mean())
+        for view in views
+        if (deviation := predict(model, image=data.images[0], uncertainty=8, **view).deviation) is not None
+    ]
+    assert plain > 1e-3
+    assert others == pytest.approx([plain] * 3, rel=0.25)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(1024, 128), (256, 128), (255, 127), (64, 32), (32, 16)])
+def test_every_tile_that_is_allowed_goes_without_naming_an_overlap(tile: int, overlap: int) -> None:
+    assert PredictionSettings(tile=tile).shared_pixels == overlap
+    assert PredictionSettings(tile=tile, overlap=3).shared_pixels == 3
+
+
+class Failing(torch.nn.Module):
+    """Fails at each look."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), MemoryError()],
+    ids=["torch", "numpy"],
+)
+@pytest.mark.parametrize(
+    ("size", "tile", "advice"),
+    [
+        (256, 1024, "choose a --tile below 100"),
+        (256, 48, "choose a --tile below 48"),
+        (40, 1024, "choose a --tile below 40"),
+        (256, 33, "choose a --tile below 33"),
+        (256, 32, "shrink it, or train a model with a smaller --size"),
+        (24, 1024, "shrink it, or train a model with a smaller --size"),
+    ],
+)
+def test_too_little_memory_is_told_with_what_to_do(error: Exception, size: int, tile: int, advice: str) -> None:
+    model, image = (Failing(error), card_with(0.5, Preparation(size=size))), np.zeros((60, 100, 3), np.uint8)
+    with pytest.raises(InputError) as refused:
+        predict(model, image=image, tile=tile)
+    assert str(refused.value) == f"a picture of 100 x 60 pixels needs more memory than cpu has: {advice}."
+
+
+def test_too_little_memory_around_the_network_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> UInt8:
+        raise MemoryError("Unable to allocate 3 GiB")
+
+    card = card_with(0.5, replace(Preparation(), field_of_view="found"))
+    for name in ("fit_image", "find_field_of_view"):
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="needs more memory than cpu has"):
+            patch.setattr(prediction, name, fail)
+            predict((Answers(0.5), card))
+
+
+def test_a_mistake_of_ours_is_not_taken_for_too_little_memory() -> None:
     with pytest.raises(RuntimeError, match="another mistake"):
-        predict((network, card_with(0.5)))
+        predict((Failing(RuntimeError("another mistake")), card_with(0.5)))
 
 
 def test_pictures_are_found_by_name_and_other_files_are_passed_over(tmp_path: Path) -> None:
@@ -373,7 +461,8 @@ def test_an_output_that_cannot_be_written_is_refused(
         (["--device", "cuda:99"], "device 'cuda:99'"),
         (["--tiles", "3"], "--tiles"),
         (["--tile", "3"], "tile 3 must be 32 pixels or more"),
-        (["--tile", "64"], "overlap 128 must be from 0 to below the tile, 64"),
+        (["--tile", "64", "--overlap", "64"], "overlap 64 must be from 0 to below the tile, 64"),
+        (["--overlap", "-1"], "overlap -1 must be from 0 to below the tile, 1024"),
         (["--threshold", "1.5"], "threshold 1.5 must be from 0 to 1"),
         (["--threshold", "nan"], "threshold nan must be from 0 to 1"),
         (["--uncertainty", "1"], "uncertainty 1 must be 2 or more passes"),

@@ -1,5 +1,6 @@
 """`python -m model.train`, from the words typed to the files written."""
 
+import csv
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from data.input_error import InputError
 from data.readers import load
 from data.segmentation_data import Preparation
 from data.split import split_data
+from model import train as training
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, read_card, save_model
 from model.config import TrainConfig
-from model.train import BEST, LAST, TRANSFER, train
+from model.history import HISTORY
+from model.train import BEST, FAILURE, LAST, TRANSFER, train
 from tests.toys import colored_squares, split_in_two, write_folder
 
 TINY = TrainConfig(depth=2, width=2, crop_size=16, epoch_pixels=0, batch_size=4, max_epochs=1, precision="float32")
@@ -41,7 +44,7 @@ def test_one_epoch_leaves_a_model_and_says_what_to_type_next(
     folder = tmp_path / "runs" / "first"
     options = ["--data", pictures, "--folder", folder, "--max-epochs", 1, *TINY_OPTIONS]
     assert run_module("model.train", *options) == 0
-    assert names_in(folder) == [BEST, LAST]
+    assert names_in(folder) == [BEST, HISTORY, LAST]
     card = load_model(folder / BEST)[1]
     assert card.config == TINY
     assert (card.source, card.class_names) == (str(pictures), ("class0", "class1"))
@@ -49,9 +52,11 @@ def test_one_epoch_leaves_a_model_and_says_what_to_type_next(
     assert shown.err == ""
     lines = shown.out.splitlines()
     assert lines[0] == f"{pictures}: 5 images to train on, 1 to validate, on cpu"
-    assert lines[1].startswith("epoch 1/1  loss ")
+    # what the doctor says of so few pictures
+    assert lines[1].startswith("warning: There is only 1 picture to choose by")
+    [epoch] = [line for line in lines if line.startswith("epoch 1/1  loss ")]
     score = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]["val_dice"]
-    assert f"val_dice {score:.4f} (best {score:.4f}, epoch 1)" in lines[1]
+    assert f"val_dice {score:.4f} (best {score:.4f}, epoch 1)" in epoch
     assert lines[-1] == f"next: {python()} -m model.predict {folder / BEST} PICTURES"
 
 
@@ -113,13 +118,42 @@ def test_a_training_that_begins_from_another_model_says_what_it_took(
     [*_] = train(TINY, source, split_in_two(source), folder=tmp_path / "source")
     options = ["--data", pictures, "--folder", tmp_path / "run", "--max-epochs", 1, *TINY_OPTIONS]
     assert run_module("model.train", *options, "--init-from", tmp_path / "source" / BEST) == 0
-    introduced = capsys.readouterr().out.splitlines()[1]
+    [introduced] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("from ")]
     assert introduced.startswith(f"from {tmp_path / 'source' / BEST}: ")
     assert "head" in introduced
     assert introduced.endswith(f"tensor by tensor: {tmp_path / 'run' / TRANSFER}")
     told = (tmp_path / "run" / TRANSFER).read_text(encoding="utf-8")
     assert "passes.0.head.weight" in told
     assert "new: " in told
+
+
+def test_a_model_that_has_seen_the_validation_images_is_warned_of(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", pictures, "--max-epochs", 1, *TINY_OPTIONS]
+    assert run_module("model.train", *options, "--folder", tmp_path / "first", "--validation-ids", "picture0") == 0
+    again = [*options, "--init-from", tmp_path / "first" / BEST]
+    capsys.readouterr()
+    assert run_module("model.train", *again, "--folder", tmp_path / "a", "--validation-ids", "picture0") == 0
+    assert "seen_before" not in capsys.readouterr().out
+    assert run_module("model.train", *again, "--folder", tmp_path / "b", "--validation-ids", "picture1") == 0
+    shown = capsys.readouterr().out
+    assert (
+        "warning: seen_before: the model that it begins from has learnt from 1 of the 1 validation images (pic" in shown
+    )
+
+
+def test_the_history_has_a_row_for_each_epoch_however_often_a_training_was_resumed(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--data", pictures, "--folder", folder, "--max-epochs", 3, *TINY_OPTIONS]
+    for resume in ([], ["--resume"]):
+        assert run_module("model.train", *options, *resume) == 0
+    with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert {"train_loss", "val_dice", "val_auc_pr", "warnings", "gradient_norm"} < rows[0].keys()
 
 
 def test_an_interrupted_training_goes_on_only_with_resume(
@@ -138,9 +172,8 @@ def test_an_interrupted_training_goes_on_only_with_resume(
 
     options = ["--data", pictures, "--folder", folder, "--max-epochs", 3, *TINY_OPTIONS]
     assert f"folder {str(folder)!r} holds a training: add --resume to go on" in refusal("model.train", *options)
-    assert "written by a training with another config" in refusal(
-        "model.train", *options, "--resume", "--learning-rate", 0.5
-    )
+    words = refusal("model.train", *options, "--resume", "--learning-rate", 0.5)
+    assert "written by a training with another config or other data (learning_rate 0.005 there, 0.5 here)" in words
     assert (folder / LAST).read_bytes() == before
     assert run_module("model.train", *options, "--resume") == 0
     epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
@@ -160,6 +193,21 @@ def test_a_resumed_training_still_shows_the_best_epoch_from_before(
     assert "(best 0.9876, epoch 0)" in capsys.readouterr().out
 
 
+def test_a_training_that_was_killed_before_it_was_judged_goes_on(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--data", pictures, "--folder", folder, "--max-epochs", 3, "--evaluate-every", 3, *TINY_OPTIONS]
+    data = load(str(pictures), preparation=Preparation())
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(training, "judge", None)
+    with pytest.raises(TypeError):
+        list(train(replace(TINY, max_epochs=3, evaluate_every=3), data, split_data(data)[0], folder=folder))
+    assert list(names_in(folder)) == [LAST]
+    assert run_module("model.train", *options, "--resume") == 0
+    assert list(names_in(folder)) == [BEST, HISTORY, LAST]
+
+
 def test_a_training_that_collapses_ends_with_1_and_its_reason(
     run_module: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +221,7 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
     error = capsys.readouterr().err
     assert error.startswith("collapsed: masks_empty: predicted no pixel of any class in 2 looks in a row; try")
     assert error.count("\n") == 1
+    assert (tmp_path / "run" / FAILURE).read_text(encoding="utf-8") == error
 
 
 @pytest.mark.parametrize(

@@ -392,7 +392,7 @@ def test_the_first_trial_is_the_default_one_as_far_as_the_space_allows(tmp_path)
 
 
 def test_half_of_a_small_budget_is_drawn_at_random():
-    samplers = {budget: make_sampler(seed=0, number=1, num_trials=budget, start={}) for budget in (1, 4, 12, 99)}
+    samplers = {budget: make_sampler(seed=0, number=1, num_trials=budget, starts=[]) for budget in (1, 4, 12, 99)}
     startup = {budget: sampler._n_startup_trials for budget, sampler in samplers.items()}
     assert startup == {1: 1, 4: 2, 12: 6, 99: 10}
 
