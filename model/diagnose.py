@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
 from statistics import fmean, median
 from typing import Any, Literal
 
@@ -46,7 +45,7 @@ class Look:
 
     train_loss: mean over the steps since the look before. gradient_norm, gradient_peak: mean and largest norm of the
     gradient over those steps, before clipping. learning_rate: at the last of them. image_names: of the validation
-    images, in the judgement's order.
+    images, in the judgement's order. All numbers are finite: a training whose numbers are not is never judged.
     """
 
     epoch: int
@@ -104,8 +103,8 @@ class Watch:
     """What the diagnosis remembers of a training: `asdict` makes it plain values, `Watch(**values)` makes it again.
 
     losses, dices, norms: of the latest `KEPT` looks, the last one last: training loss, mean Dice over the classes, mean
-    norm of the gradient. largest_norm: the largest finite one of all looks. first_loss: of the first look. lowest_loss:
-    the lowest mean of the losses of `SMOOTHED` looks in a row. best_dice: the highest such mean of the Dice;
+    norm of the gradient. largest_norm: the largest of all looks. first_loss: of the first look. lowest_loss: the lowest
+    mean of the losses of `SMOOTHED` looks in a row. best_dice: the highest such mean of the Dice;
     best_epoch, loss_at_best, learnt_at_best: the epoch, the loss, and whether anything was learnt, when it was reached.
     learnt: whether anything is learnt of any class now. explosion: in words, the latest gradient that was far too long;
     empty without one. symptoms: what is wrong now.
@@ -172,7 +171,7 @@ class Watch:
         }
         kept: dict[str, Any] = {name: (*getattr(self, name), value)[-KEPT:] for name, value in numbers.items()}
         learnt = bool(look.learnt.any())
-        largest = max(self.largest_norm, look.gradient_norm) if isfinite(look.gradient_norm) else self.largest_norm
+        largest = max(self.largest_norm, look.gradient_norm)
         explosion = self._explosion(look) or self.explosion
         watch = replace(self, learnt=learnt, largest_norm=largest, explosion=explosion, **kept)
         if not self.losses:
@@ -188,12 +187,11 @@ class Watch:
 
     def _explosion(self, look: Look) -> str:
         """In words, that the look's longest gradient was far too long; empty if it was not."""
-        usual = [norm for norm in self.norms if isfinite(norm)]
         allowed = max(EXPLODED * self.largest_norm, HARMLESS)
-        beyond_all_before = len(usual) >= SMOOTHED and look.gradient_peak > allowed
-        if not (beyond_all_before or look.gradient_peak > HUGE or not isfinite(look.gradient_peak)):
+        beyond_all_before = len(self.norms) >= SMOOTHED and look.gradient_peak > allowed
+        if not (beyond_all_before or look.gradient_peak > HUGE):
             return ""
-        before = f", where {median(usual):.2g} was usual" if beyond_all_before else ""
+        before = f", where {median(self.norms):.2g} was usual" if beyond_all_before else ""
         return f"{look.gradient_peak:.2g} by epoch {look.epoch}{before}"
 
 
@@ -363,13 +361,13 @@ CHECKS: dict[str, Check] = {
     ),
     EMPTY: Check(
         find=_empty, fails=True,
-        says="predicted no pixel of any class in {looks} looks in a row",
+        says="predicted no pixel of any class in {looks} looks in a row, and no threshold helps",
         advice="try a loss with Dice or class_weight=square_root, and a smaller learning_rate, or a larger one where "
         "the loss has hardly moved",
     ),
     FULL: Check(
         find=_full, fails=True,
-        says="predicted every pixel of the picture in {looks} looks in a row",
+        says="predicted every pixel of the picture in {looks} looks in a row, and no threshold helps",
         advice="try class_weight=none, and a smaller learning_rate, or a larger one where the loss has hardly moved",
     ),
     "class_never_predicted": Check(

@@ -230,7 +230,7 @@ def _take(here: Tensor, there: Tensor | None, channels: tuple[int, int]) -> str:
 def _take_from_encoder(network: UNet, config: TrainConfig, weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Copies the weights of a published encoder into the network, and says of every entry what became of it.
 
-    Raises InputError for weights of another one, though they may fit in part: it would be a network that nobody trained.
+    Raises InputError for weights of another one, though they may fit in part: nobody trained such a mixture.
     """
     recognised = recognise_encoder(weights)
     if recognised not in (None, config.encoder):

@@ -15,7 +15,7 @@ from torchvision import models
 from data.input_error import InputError
 from model.blocks import PlainBlock
 from model.config import ENCODERS
-from model.encoders import PUBLISHED, Encoder, fetch_imagenet_weights, load_encoder_weights
+from model.encoders import PUBLISHED, Encoder, fetch_imagenet_weights, load_encoder_weights, recognise_encoder
 from model.unet import UNet
 
 # Where each level ends in the classifier itself: the module after which torchvision halves the size again.
@@ -113,6 +113,33 @@ def test_our_own_encoder_takes_nothing_of_a_published_one() -> None:
     network = UNet(channels=3, outputs=1, depth=2, width=4)
     report = load_encoder_weights(network, BUILDERS["resnet18"](weights=None).state_dict())
     assert set(report.values()) == {"not in the file"}
+
+
+def entries_of(build: Any) -> list[str]:
+    with torch.device("meta"):
+        return list(build(weights=None).state_dict())
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_a_published_network_is_recognised_by_its_entries(kind: str) -> None:
+    entries = entries_of(BUILDERS[kind])
+    assert recognise_encoder(entries) == kind
+    # with another head, without the deepest stages, and as torchvision wrote them once
+    assert recognise_encoder([name for name in entries if "fc" not in name and "classifier" not in name]) == kind
+    assert recognise_encoder([*entries, "fc.1.weight", "classifier.9.weight"]) == kind
+    assert recognise_encoder([name for name in entries if "layer4" not in name and "features.15" not in name]) == kind
+    assert recognise_encoder([name for name in entries if "num_batches_tracked" not in name]) == kind
+
+
+@pytest.mark.parametrize("build", [models.resnet50, models.mobilenet_v3_small, models.efficientnet_b0, models.vgg11])
+def test_another_network_is_not_recognised(build: Any) -> None:
+    assert recognise_encoder(entries_of(build)) is None
+
+
+def test_entries_of_no_published_network_are_not_recognised() -> None:
+    network = UNet(channels=3, outputs=1, depth=2, width=4, encoder="resnet18")
+    assert recognise_encoder(network.state_dict()) is None
+    assert recognise_encoder([]) is None
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

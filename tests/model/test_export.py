@@ -194,19 +194,19 @@ def test_files_of_another_model_do_not_stay_beside_the_new_one(model: Path, tmp_
     assert (tmp_path / "model.pt2").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(
-    refusal: Callable[..., str], model: Path, tmp_path: Path, format: str
+    refusal: Callable[..., str], model: Path, tmp_path: Path, name: str
 ) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    for name in ("model.onnx", "model.pt2", "model.yaml"):
-        (output / name).write_text("of an earlier export", encoding="utf-8")
+    for file in ("model.onnx", "model.pt2", "model.yaml"):
+        (output / file).write_text("of an earlier export", encoding="utf-8")
     # A limit on the size of files stands for a disk that is full.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
-        words = refusal("model.export", model, "--output", output, "--format", format)
+        words = refusal("model.export", model, "--output", output, "--format", name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"output {str(output)!r} cannot be written ([Errno 27] File too large)" in words

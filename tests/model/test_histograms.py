@@ -124,6 +124,17 @@ def test_histograms_by_hand() -> None:
         ({0.75: 4, 0.25: 4}, {0.3125: 1, 0.125: 80}, 0.25),
         # below 5/16 more is invented than found
         ({0.75: 4, 0.25: 4}, {0.3125: 0, 0.2578125: 60, 0.125: 80}, 0.5),
+        # at a half all is found: 2 x 1000 / 3005; at the next edge 5 less of each: 2 x 995 / 2995
+        ({0.75: 995, 0.5: 5}, {0.75: 1000, 0.5: 5}, 33 / 64),
+        # at 1/4 all is found: 2 x 1000 / 3005; above it 2 x 500 / 2000
+        ({0.75: 500, 0.25: 500}, {0.75: 500, 0.25: 505}, 0.25),
+        # at a half a little more than half a per cent worse than at 1/4, 2 x 99 / 199, and a little less, 2 x 100 / 201
+        ({0.75: 99, 0.25: 1}, {0.125: 5}, 0.25),
+        ({0.75: 100, 0.25: 1}, {0.125: 5}, 0.5),
+        # all is of the class, and found as it should be
+        ({0.75: 999, 0.625: 1}, {}, 0.5),
+        # nothing of the class, all found: no threshold is better than another
+        ({}, {0.9: 5}, 0.5),
         # everything between 1/4 and 3/4 is as good: the middle
         ({0.75: 9}, {0.25: 9}, 0.5),
         # everything between 1/8 (not reached) and 1/4: the nearest to the middle
@@ -143,17 +154,41 @@ def test_the_threshold_by_hand(positives: dict[float, int], negatives: dict[floa
     assert histograms_of(positives, negatives).chosen_thresholds() == (threshold,)
 
 
+def test_the_best_dice_by_hand() -> None:
+    # found down to 1/4: 2 x 1000 / 3005, where 0.5 is chosen and gives 2 x 995 / 2995
+    nearly = histograms_of({0.75: 995, 0.25: 5}, {0.75: 1000, 0.25: 5})
+    assert nearly.counts(nearly.chosen_thresholds()).dice().tolist() == [[2 * 995 / 2995]]
+    assert nearly.best_dice().tolist() == [2 * 1000 / 3005]
+    # of a class that lies where no threshold but 0 would find it, and of one without a pixel
+    assert histograms_of({0.0: 5}, {0.9: 5}).best_dice().tolist() == [0.0]
+    assert isnan(histograms_of({}, {0.9: 5}).best_dice().item())
+    assert isnan(histograms_of({}, {}).best_dice().item())
+    # each class has its own, over all images
+    of_images = [histograms_of({0.75: 9}, {0.5: 9}), histograms_of({0.125: 9}, {0.0625: 9})]
+    both = ProbabilityHistograms(
+        positives=torch.cat([one.positives for one in of_images]),
+        negatives=torch.cat([one.negatives for one in of_images]),
+    )
+    assert both.best_dice().tolist() == [2 * 18 / (18 + 18 + 9)]
+
+
 @given(judged_probabilities())
 @FEWER
 def test_no_edge_nearer_to_a_half_is_as_good_and_none_is_much_better(judged: tuple[Tensor, Tensor, Tensor]) -> None:
     histograms = counted(*judged).pooled()
     best = histograms.chosen_thresholds()
     highest = histograms.counts(best).dice().nan_to_num(0.0)
+    bins = torch.tensor([EDGES.index(one) for one in best])
+    everything = histograms.counts((0.0,) * len(best))
+    mixed = (everything.tp[0] > 0) & (everything.fp[0] > 0)
     for edge in (*EDGES[1:22], *EDGES[248:264], *EDGES[-4:]):
-        others = histograms.counts((edge,) * len(best)).dice().nan_to_num(0.0)
-        assert (0.99 * others <= highest + 1e-9).all()
-        nearer = torch.tensor([abs(EDGES.index(edge) - 256) < abs(EDGES.index(one) - 256) for one in best])
-        assert (others[0][nearer] < highest[0][nearer]).all()
+        counts = histograms.counts((edge,) * len(best))
+        others = counts.dice().nan_to_num(0.0)
+        assert (0.995 * others <= highest + 1e-9).all()
+        assert (others[0] <= histograms.best_dice().nan_to_num(0.0) + 1e-9).all()
+        nearer = (torch.tensor(EDGES.index(edge)) - 256).abs() < (bins - 256).abs()
+        blind = mixed & (counts.fn + counts.tn == 0)[0]
+        assert (blind | (others[0] < highest[0]))[nearer].all()
 
 
 def test_each_class_has_its_own_threshold() -> None:

@@ -219,7 +219,9 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
     options += ["--max-epochs", 40, "--collapse-epochs", 2, *TINY_OPTIONS]
     assert run_module("model.train", *options) == 1
     error = capsys.readouterr().err
-    assert error.startswith("collapsed: masks_empty: predicted no pixel of any class in 2 looks in a row; try")
+    assert error.startswith(
+        "collapsed: masks_empty: predicted no pixel of any class in 2 looks in a row, and no threshold helps; try"
+    )
     assert error.count("\n") == 1
     assert (tmp_path / "run" / FAILURE).read_text(encoding="utf-8") == error
 

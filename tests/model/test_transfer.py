@@ -382,9 +382,34 @@ def test_a_file_that_holds_no_sound_weights_is_refused_and_runs_nothing(
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(VESSELS.build().state_dict(), tmp_path / "unet.pt")
-    told = message_of(lambda: taking(RESNET, str(tmp_path / "unet.pt")))
+    told = refusal_of(RESNET, str(tmp_path / "unet.pt"))
     assert "holds no weights of encoder 'resnet18'" in told
     assert "for a model of unet-search, name its folder" in told
+    # as a wider network has: of the same names, and of other shapes
+    torch.save({"layer1.0.conv1.weight": torch.zeros(9, 9, 3, 3)}, tmp_path / "wide.pt")
+    assert "holds no weights of encoder 'resnet18'" in refusal_of(RESNET, str(tmp_path / "wide.pt"))
+
+
+@pytest.mark.parametrize(
+    ("build", "encoder"),
+    [
+        (models.resnet34, "resnet18"),  # has all of its tensors, and more
+        (models.resnet18, "resnet34"),  # has some of its tensors, and no others
+        (models.resnet18, "mobilenet_v3"),
+        (models.mobilenet_v3_large, "resnet34"),
+    ],
+)
+def test_weights_of_another_encoder_are_refused_by_its_name(
+    build: Callable[[], nn.Module], encoder: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(build().state_dict(), path)
+    name = "mobilenet_v3" if build is models.mobilenet_v3_large else build.__name__
+    told = refusal_of(with_settings(RESNET, encoder=encoder), str(path))
+    assert told.endswith(
+        f"holds weights of encoder {name!r}, and encoder is {encoder!r}; "
+        f"set encoder to {name}, or give weights of {encoder}."
+    )
 
 
 def test_the_report_is_told_tensor_by_tensor_in_aligned_lines() -> None:
