@@ -109,7 +109,7 @@ def test_a_sound_training_has_nothing() -> None:
     [
         (
             EMPTY,
-            "masks_empty: predicted no pixel of any class in 4 looks in a row, and no threshold helps; try a loss with Dice",
+            "masks_empty: predicted no pixel of any class in 4 looks in a row, and no threshold helps; try a loss",
         ),
         (
             FULL,
