@@ -639,8 +639,8 @@ def test_a_loss_that_is_not_a_number_once_ends_the_epoch_at_its_next_check(
 
 @pytest.mark.parametrize(
     ("found", "words"),
-    [((0, 0), "masks_empty: predicted no pixel of any class in 3 looks in a row, and no threshold helps; try a loss with Dice"),
-     ((20, 80), "masks_full: predicted every pixel of the picture in 3 looks in a row, and no threshold helps; try class_weight=none")],
+    [((0, 0), "masks_empty: predicted no pixel of any class in 3 looks in a row, and no threshold helps; try"),
+     ((20, 80), "masks_full: predicted every pixel of the picture in 3 looks in a row, and no threshold helps; try")],
     ids=["empty", "full"],
 )  # fmt: skip
 def test_masks_that_stay_empty_or_full_end_a_training(
