@@ -113,7 +113,7 @@ def test_a_sound_training_has_nothing() -> None:
         ),
         (
             FULL,
-            "masks_full: predicted every pixel of the picture in 4 looks in a row, and no threshold helps; try class_weight",
+            "masks_full: predicted every pixel of the picture in 4 looks in a row, and no threshold helps; try",
         ),
     ],
     ids=["empty", "full"],
