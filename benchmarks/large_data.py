@@ -82,8 +82,9 @@ def train_in_turns(folder: Path, group: Path | None, large: bool, pipe: Connecti
     """Trains for one short epoch whenever it is asked to; sends the `Turn`."""
     import data.prepare
     from data.segmentation_data import Split
-    from model import train as training
+    from model import epoch
     from model.config import TrainConfig
+    from model.train import train
 
     if group is not None:
         (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
@@ -94,9 +95,9 @@ def train_in_turns(folder: Path, group: Path | None, large: bool, pipe: Connecti
     assert isinstance(pictures.images, np.memmap) == large
     count = len(pictures.names)
     # An epoch over all pixels takes half an hour; each turn draws its own part of it.
-    training.samples_per_epoch = lambda *_: SAMPLES
+    epoch.samples_per_epoch = lambda *_: SAMPLES
     split = Split(train=tuple(range(count - 4)), validation=tuple(range(count - 4, count)))
-    epochs = training.train(TrainConfig(max_epochs=1000), pictures, split)
+    epochs = train(TrainConfig(max_epochs=1000), pictures, split)
     while True:
         is_first = pipe.recv()
         if large and (is_first or group is None):
