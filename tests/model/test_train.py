@@ -77,7 +77,7 @@ def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> 
 
 
 # Every loss with every task is for the contract (test_contract.py); here each comes once.
-@pytest.mark.parametrize(("task", "loss"), zip(cycle(TASKS), LOSSES, strict=False))
+@pytest.mark.parametrize(("task", "loss"), list(zip(cycle(TASKS), LOSSES, strict=False)))
 def test_a_training_learns(task: str, loss: str) -> None:
     data = colored_squares(task, count=10)
     reports = list(train(replace(QUICK, loss=loss), data, split_in_two(data)))
