@@ -101,16 +101,22 @@ def set_to_learn(state: TrainingState, config: TrainConfig) -> None:
 
 def take_step(state: TrainingState, lesson: Lesson, batch: Batch) -> None:
     """One step of the optimizer."""
-    state.last_rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
+    state.last_rate = state.learning_rate
     loss = accumulate_gradients(state, lesson, batch)
-    norm = clip_gradients(list(state.network.parameters()), lesson.config.gradient_clip)
+    norm = follow_gradients(state, lesson.config)
+    state.sums[0] += loss
+    state.sums[1] += norm
+    state.sums[2] = torch.maximum(state.sums[2], norm)
+
+
+def follow_gradients(state: TrainingState, config: TrainConfig) -> Tensor:
+    """Moves the weights by their gradients; returns the norm of all gradients together, on the device."""
+    norm = clip_gradients(list(state.network.parameters()), config.gradient_clip)
     state.optimizer.step()
     state.schedule.step()
     if state.average is not None:
         state.average.update(state.network)
-    state.sums[0] += loss
-    state.sums[1] += norm
-    state.sums[2] = torch.maximum(state.sums[2], norm)
+    return norm
 
 
 def accumulate_gradients(state: TrainingState, lesson: Lesson, batch: Batch) -> Tensor:
@@ -171,15 +177,14 @@ def trace_epoch(state: TrainingState, lesson: Lesson, last_step: int) -> str | N
     set_to_learn(state, lesson.config)
     with closing(batches):  # type: ignore[type-var]
         for step, batch in enumerate(batches, start=first + 1):
-            rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
+            rate = state.learning_rate
             found = find_first_not_finite(state.network, lambda batch=batch: accumulate_gradients(state, lesson, batch))  # type: ignore[misc]
             if found is None:
-                norm = clip_gradients(list(state.network.parameters()), lesson.config.gradient_clip)
-                found = None if bool(norm.isfinite()) else "the norm of all gradients together"
-            if found is None:
-                state.optimizer.step()
-                state.schedule.step()
-                found = None if _weights_are_finite(state) else "a weight after the step"
+                norm = follow_gradients(state, lesson.config)
+                if not bool(norm.isfinite()):
+                    found = "the norm of all gradients together"
+                elif not _weights_are_finite(state):
+                    found = "a weight after the step"
             if found is not None:
                 names = ", ".join(dict.fromkeys(lesson.names[index] for index in order[step - 1]))
                 where = f"in step {step} of epoch {epoch} ({names}), at learning rate {rate:.2g}"

@@ -48,6 +48,11 @@ class TrainingState:
         """The network that is judged and kept."""
         return self.network if self.average is None else self.average.network
 
+    @property
+    def learning_rate(self) -> float:
+        """The largest learning rate of the next step."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
     def moved(self, **changes: Any) -> None:
         """Takes these entries of its progress to be so from now on."""
         self.progress = replace(self.progress, **changes)

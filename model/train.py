@@ -8,10 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from data.command_line import python, run_command
 from data.input_error import InputError
@@ -32,23 +29,20 @@ from model.device import (
     uses_bfloat16,
 )
 from model.diagnose import Look, TrainingFailure
-from model.epoch import Lesson, NotFinite, trace_epoch, train_epoch
+from model.epoch import Lesson, NotFinite, train_epoch
 from model.history import HISTORY, add_to_history
 from model.judge import judge
 from model.losses import make_loss
-from model.optimisation import MovingAverage, make_optimizer, make_schedule
-from model.progress import EpochReport, Progress
+from model.progress import EpochReport
 from model.repeat import read_like, split_like
-from model.state import SUMS, Snapshot, TrainingState, load_state, restore, retries_of, save_state, take_snapshot
-from model.transfer import check_init_from, describe, parameter_groups, seen_before, take_over
-from model.unet import UNet
+from model.start import TRANSFER, begin, go_back
+from model.state import load_state, restore, save_state, take_snapshot
+from model.transfer import check_init_from
 
 SECONDS_BETWEEN_SAVES = 60.0  # of the state, inside an epoch and over epochs that are not judged
-SLOWER = 1 / 3  # the learning rate of a training that goes back to its last good state
 BEST = "best"  # model folder inside a training's folder
 LAST = "last.safetensors"
 FAILURE = "failure.txt"  # why a training ended badly
-TRANSFER = "transfer.txt"  # what became of every tensor of the model that a training began from
 
 
 def train(
@@ -183,82 +177,6 @@ def train(
         yield report
 
 
-def begin(
-    lesson: Lesson,
-    data: SegmentationData,
-    split: Split,
-    card: ModelCard,
-    folder: Path | None,
-    kept: Snapshot | None,
-) -> TrainingState:
-    """The training before its first step, or where `kept` left it.
-
-    Writes to the folder what became of the model that it begins from, where there is one.
-    """
-    config, device = lesson.config, lesson.pictures.device
-    with seeded(config.seed, 0, device):
-        network = card.build()
-    if kept is None:
-        transfer = take_over(network, config, card)
-        taken, notes = transfer.taken, seen_before(config, data, split) if transfer.taken else ()
-        if transfer.report and folder is not None:
-            write_text(folder / TRANSFER, "\n".join(describe(transfer)) + "\n")
-    else:
-        taken, notes = tuple(kept.facts["taken"]), ()
-    set_pixel_statistics(network, data, split)
-    network.to(device)
-    optimizer, schedule = make_optimization(network, lesson, taken, 0 if kept is None else retries_of(kept))
-    state = TrainingState(
-        network=network,
-        optimizer=optimizer,
-        schedule=schedule,
-        average=MovingAverage(network, config.ema) if config.ema else None,
-        taken=taken,
-        sums=torch.zeros(SUMS, device=device),
-        progress=Progress(notes=notes),
-    )
-    if kept is not None:
-        with seeded(config.seed, 0, device):
-            restore(state, kept)
-    return state
-
-
-def make_optimization(
-    network: UNet, lesson: Lesson, taken: tuple[str, ...], retries: int
-) -> tuple[Optimizer, LRScheduler]:
-    """Optimizer and learning rates of a training that has diverged so many times, before its first step."""
-    config = replace(lesson.config, learning_rate=lesson.config.learning_rate * SLOWER**retries)
-    optimizer = make_optimizer(config, parameter_groups(network, config, taken))
-    return optimizer, make_schedule(config, optimizer, lesson.steps * config.max_epochs)
-
-
-def go_back(state: TrainingState, good: Snapshot, lesson: Lesson, step: int, started: float) -> Snapshot:
-    """Puts a training that diverged by this step back to its last good state, at a third of the learning rate.
-
-    started: when it left that state, by `time.perf_counter`; the time since then counts. Gives the state.
-    Raises TrainingFailure, which says what was not finite first, when it has been put back as often as it may.
-    """
-    progress, rate = state.progress, state.last_rate
-    restore(state, good)
-    found = trace_epoch(state, lesson, step) or (
-        f"the loss was no longer finite by step {step} of epoch {progress.epoch + 1}, at learning rate {rate:.2g}"
-    )
-    if progress.retries >= lesson.config.retries:
-        after = f", after {progress.retries} retries at less each time" if progress.retries else ""
-        raise TrainingFailure("diverged", f"{found}{after}: try a smaller learning_rate, or gradient_clip=1")
-    retries = progress.retries + 1
-    state.optimizer, state.schedule = make_optimization(state.network, lesson, state.taken, retries)
-    restore(state, good)
-    note = f"diverged: {found}; went on from epoch {progress.epoch + 1} at a third of the learning rate"
-    state.moved(
-        seconds=state.progress.seconds + time.perf_counter() - started,
-        retries=retries,
-        batch_parts=progress.batch_parts,
-        notes=(*progress.notes, note),
-    )
-    return take_snapshot(state)
-
-
 @contextmanager
 def telling_of_memory() -> Iterator[None]:
     """Raises TrainingFailure "out_of_memory" for whatever fails inside for lack of memory."""
@@ -273,16 +191,6 @@ def telling_of_memory() -> Iterator[None]:
         raise TrainingFailure(
             "out_of_memory", f"memory did not suffice ({words}): try a smaller batch_size, crop_size, width or depth"
         ) from error
-
-
-def set_pixel_statistics(network: UNet, data: SegmentationData, split: Split) -> None:
-    """Gives the network the mean and deviation of the training pixels that count, channel by channel."""
-    histograms = data.statistics.histograms[list(split.train)].sum(axis=0)  # (C, 256)
-    for channel, histogram in enumerate(histograms):
-        share = histogram / max(1, histogram.sum())
-        mean = share @ np.arange(256)
-        network.pixel_mean[channel] = mean
-        network.pixel_deviation[channel] = max(1.0, np.sqrt(share @ (np.arange(256) - mean) ** 2))
 
 
 def main(
@@ -311,7 +219,9 @@ def main(
     chosen = choose_device(device)
     if config.init_from not in ("", IMAGENET):
         config = replace(config, init_from=str(Path(config.init_from).absolute()))
-    check_init_from(config)
+    goes_on = resume and (folder / LAST).exists()
+    if not goes_on:
+        check_init_from(config)
     if (folder / LAST).exists() and not resume:
         raise InputError(f"folder {str(folder)!r} holds a training: add --resume to go on, or choose another --folder.")
     print(f"{data}: {len(split.train)} images to train on, {len(split.validation)} to validate, on {chosen}")
@@ -327,7 +237,8 @@ def main(
     told: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILURE).unlink(missing_ok=True)
+        for old in (FAILURE,) if goes_on else (FAILURE, HISTORY, TRANSFER):
+            (folder / old).unlink(missing_ok=True)
         for number, report in enumerate(train(config, prepared, split, device=chosen, folder=folder, resume=resume)):
             if number == 0 and (folder / TRANSFER).exists():
                 summary = (folder / TRANSFER).read_text(encoding="utf-8").splitlines()[-1]

@@ -29,10 +29,10 @@ from model.judge import Judgement, judge
 from model.losses import LOSSES as LOSS_FUNCTIONS
 from model.losses import Target
 from model.progress import EpochReport
+from model.start import set_pixel_statistics
 from model.train import (
     BEST,
     LAST,
-    set_pixel_statistics,
     train,
 )
 from model.unet import UNet

@@ -19,7 +19,8 @@ from model import train as training
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, read_card, save_model
 from model.config import TrainConfig
 from model.history import HISTORY
-from model.train import BEST, FAILURE, LAST, TRANSFER, train
+from model.start import TRANSFER
+from model.train import BEST, FAILURE, LAST, train
 from tests.toys import colored_squares, split_in_two, write_folder
 
 TINY = TrainConfig(depth=2, width=2, crop_size=16, epoch_pixels=0, batch_size=4, max_epochs=1, precision="float32")

@@ -17,7 +17,8 @@ from data.input_error import InputError
 from model import transfer
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, save_model, save_tensors
 from model.config import IMAGENET, TrainConfig
-from model.train import BEST, LAST, TRANSFER, train
+from model.start import TRANSFER
+from model.train import BEST, LAST, train
 from model.transfer import Transfer, check_init_from, describe, freeze, parameter_groups, take_over
 from model.unet import UNet
 from tests.toys import colored_squares, split_in_two
