@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/python -m search.run --max-epochs 15 --num-trials 10
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/ruff check .

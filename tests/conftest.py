@@ -1,4 +1,4 @@
-"""What tests of all rooms share: one thread for tiny tensors, a cache to throw away, one Ray cluster a session."""
+"""What tests of all rooms share: one thread for tiny tensors, a cache to throw away, one Ray cluster for all."""
 
 import logging
 import os
@@ -14,6 +14,13 @@ from search.resources import QUIET
 # Ray reads some of these when it is imported, which test modules do before any fixture runs. With a token, its cluster
 # lets in only who knows it.
 os.environ |= QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives all tests that need the Ray cluster to the same one of several test processes."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray_cluster"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,4 @@
-"""What all tests of this room share: the same fresh weights, and commands run in here."""
+"""What all tests of this room share: the same fresh weights, pictures to learn from, and commands run in here."""
 
 import runpy
 import sys
@@ -8,11 +8,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from data.segmentation_data import SegmentationData, Split
+from tests.toys import colored_squares, split_in_two
+
 
 @pytest.fixture(autouse=True)
 def fresh_weights_are_the_same_in_every_run() -> None:
     """Networks that a test makes begin at the same weights, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def squares() -> tuple[SegmentationData, Split]:
+    data = colored_squares("multilabel", side=16)
+    return data, split_in_two(data)
 
 
 @pytest.fixture

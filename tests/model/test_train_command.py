@@ -1,6 +1,7 @@
 """`python -m model.train`, from the words typed to the files written."""
 
 import csv
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,34 @@ def test_the_history_has_a_row_for_each_epoch_however_often_a_training_was_resum
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert {"train_loss", "val_dice", "val_auc_pr", "warnings", "gradient_norm"} < rows[0].keys()
+
+
+def test_a_fresh_start_drops_the_history_of_a_training_that_was_taken_away(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--data", pictures, "--folder", folder, *TINY_OPTIONS]
+    assert run_module("model.train", *options, "--max-epochs", 2) == 0
+    (folder / LAST).unlink()
+    (folder / TRANSFER).write_text("of old\n")
+    assert run_module("model.train", *options, "--max-epochs", 1) == 0
+    with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+    assert not (folder / TRANSFER).exists()
+
+
+def test_a_training_goes_on_when_what_it_began_from_is_gone(
+    run_module: Callable[..., int], refusal: Callable[..., str], pictures: Path, tmp_path: Path
+) -> None:
+    options = ["--data", pictures, "--max-epochs", 1, *TINY_OPTIONS]
+    assert run_module("model.train", *options, "--folder", tmp_path / "source") == 0
+    options += ["--init-from", tmp_path / "source" / BEST, "--folder", tmp_path / "run"]
+    assert run_module("model.train", *options) == 0
+    shutil.rmtree(tmp_path / "source")
+    assert run_module("model.train", *options, "--resume") == 0
+    assert (tmp_path / "run" / TRANSFER).exists()
+    (tmp_path / "run" / LAST).unlink()
+    assert "init_from" in refusal("model.train", *options, "--resume")
 
 
 def test_an_interrupted_training_goes_on_only_with_resume(
