@@ -1,7 +1,7 @@
 """Changes of pictures in batches on the device, image and mask moved together, each sample in its own way."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, lru_cache
 
 import numpy as np
@@ -63,6 +63,11 @@ class Changes:
         across, down = np.ceil(((np.abs(self.matrices) * half).sum(axis=2) + bent).max(axis=0)) + 2
         return 2 * int(down), 2 * int(across)
 
+    def part(self, some: slice) -> "Changes":
+        """What happens to these of the samples."""
+        of_samples = (declared.name for declared in fields(self) if declared.name != "shape")
+        return replace(self, **{name: getattr(self, name)[some] for name in of_samples})
+
 
 def draw_changes(
     count: int, channels: int, shape: tuple[int, int], augmentation: Augmentation, generator: np.random.Generator
@@ -110,9 +115,9 @@ def apply_changes(
     in pixels from the middle of the piece. Images are read bilinearly, labels by nearest neighbour; pixels from outside
     are mirrored in the image and 0 in the labels. What no change asks for is not computed.
     """
-    moves = changes.moves
+    # Samples that stay where they are, beside others that move, lie in pieces as large as those need.
+    moves = changes.moves or images.shape[2:] != changes.shape
     batch, channels = images.shape[:2]
-    assert moves or images.shape[2:] == changes.shape, "a piece that does not move must be the sample itself"
     # Channels lie last in memory, which is how the network wants them.
     samples = torch.empty((batch, channels, *changes.shape), device=images.device, memory_format=torch.channels_last)
     moved_labels = torch.empty((batch, labels.shape[1], *changes.shape), dtype=torch.uint8, device=labels.device)

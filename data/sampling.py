@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,11 @@ class _Plan:
     centres: list[tuple[float, float]]
     changes: Changes | None
 
+    def part(self, some: slice) -> "_Plan":
+        """The plan of these of the samples."""
+        changes = None if self.changes is None else self.changes.part(some)
+        return replace(self, windows=self.windows[some], centres=self.centres[some], changes=changes)
+
 
 def crop_shape(pictures: Pictures, crop_size: int) -> tuple[int, int]:
     """Height and width of a sample: `crop_size`, or whole pictures where that is 0 or larger than they are."""
@@ -94,18 +99,25 @@ def draw_order(
 
 
 def draw_batches(
-    pictures: Pictures, order: list[list[int]], sampling: Sampling, generator: np.random.Generator, *, skip: int = 0
+    pictures: Pictures,
+    order: list[list[int]],
+    sampling: Sampling,
+    generator: np.random.Generator,
+    *,
+    skip: int = 0,
+    share: slice = slice(None),
 ) -> Generator[Batch, None, None]:
     """A batch for each entry of `order` after the first `skip`, which are drawn, but not looked at.
 
-    The same generator state gives the same batches on one device.
+    The same generator state gives the same batches on one device. share: of the samples of each batch, those that are
+    made; all are drawn, so that each is what it is in the whole batch.
 
     Pictures that come slowly are fetched by another thread, ahead of the batch that is asked for; closing this
     generator ends it. What is drawn at random does not depend on it.
     """
     for indices in order[:skip]:
         _plan(pictures, indices, sampling, generator)
-    cuts = (_cut(pictures, indices, sampling, generator) for indices in order[skip:])
+    cuts = (_cut(pictures, indices, sampling, generator, share) for indices in order[skip:])
     fetched = read_ahead(cuts) if pictures.reads_ahead else cuts
     with closing(fetched):
         for cut in fetched:
@@ -114,7 +126,7 @@ def draw_batches(
 
 def draw_batch(pictures: Pictures, indices: list[int], sampling: Sampling, generator: np.random.Generator) -> Batch:
     """A random piece of each picture in `indices`, changed as `sampling` says; what lies outside does not count."""
-    return _finish(pictures, *_cut(pictures, indices, sampling, generator))
+    return _finish(pictures, *_cut(pictures, indices, sampling, generator, slice(None)))
 
 
 def _draw_rounds(pictures: Pictures, empty_images: float, generator: np.random.Generator) -> Iterator[Indices]:
@@ -134,10 +146,10 @@ def _draw_rounds(pictures: Pictures, empty_images: float, generator: np.random.G
 
 
 def _cut(
-    pictures: Pictures, indices: list[int], sampling: Sampling, generator: np.random.Generator
+    pictures: Pictures, indices: list[int], sampling: Sampling, generator: np.random.Generator, share: slice
 ) -> tuple[_Plan, Tensor, Tensor]:
-    """The pieces of a batch on the device, and what is to be done to them."""
-    plan = _plan(pictures, indices, sampling, generator)
+    """The pieces of this share of a batch on the device, and what is to be done to them."""
+    plan = _plan(pictures, indices, sampling, generator).part(share)
     return plan, *pictures.cut(plan.windows, plan.height, plan.width)
 
 

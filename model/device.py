@@ -58,10 +58,10 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 @contextmanager
-def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state follows from seed and epoch inside, and is as before outside."""
+def seeded(seed: int, epoch: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+    """Torch's random state follows from seed, epoch and rank inside, and is as before outside."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
         yield
 
 

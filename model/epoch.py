@@ -16,6 +16,7 @@ from data.windows import Pictures
 from model.config import TrainConfig
 from model.device import is_out_of_memory
 from model.diagnose import TrainingFailure
+from model.distributed import ALONE, Ranks
 from model.losses import Loss
 from model.optimisation import clip_gradients
 from model.state import TrainingState
@@ -37,7 +38,7 @@ class NotFinite(RuntimeError):
 class Lesson:
     """What does not change from epoch to epoch.
 
-    names: of the pictures. bfloat16: whether the network computes in it.
+    names: of the pictures. bfloat16: whether the network computes in it. ranks: who trains together.
     """
 
     config: TrainConfig
@@ -45,6 +46,7 @@ class Lesson:
     names: tuple[str, ...]
     loss_of: Loss
     bfloat16: bool
+    ranks: Ranks = ALONE
 
     @property
     def steps(self) -> int:
@@ -56,20 +58,28 @@ class Lesson:
         return samples_per_epoch(self.pictures, self.config.crop_size, self.config.epoch_pixels)
 
     def batches(self, epoch: int, skip: int) -> tuple[list[list[int]], Iterator[Batch]]:
-        """Which pictures each batch of this epoch (1-based) shows, and the batches after the first `skip`."""
-        config = self.config
+        """Which pictures each batch of this epoch (1-based) shows, and the batches after the first `skip`.
+
+        Of a batch, the samples that fall to this process.
+        """
+        config, share = self.config, self.ranks.share(self.config.batch_size)
         generator = np.random.default_rng([config.seed, epoch])
         order = draw_order(self.pictures, self._samples, config.batch_size, config.empty_images, generator)
         sampling = Sampling(crop_size=config.crop_size, augmentation=config.changes, rare_crops=config.rare_crops)
-        return order, draw_batches(self.pictures, order, sampling, generator, skip=skip)
+        return order, draw_batches(self.pictures, order, sampling, generator, skip=skip, share=share)
+
+    def weight(self, batch: Batch) -> float:
+        """The share of a whole batch that these samples of it are."""
+        return len(batch.images) / self.config.batch_size
 
 
 def train_epoch(state: TrainingState, lesson: Lesson, *, is_due: Callable[[], bool], keep: Callable[[], None]) -> float:
     """Trains on what is left of the epoch after `state.progress`; returns its samples a second.
 
     What happens is added to `state.sums`. Losses stay on the device, so that it never waits for the host but at every
-    `STEPS_BETWEEN_CHECKS`th step. is_due: asked between two steps whether the state is to be written down. keep: does
-    so. Where memory does not suffice for a batch at once, it is computed in twice as many parts from then on.
+    `STEPS_BETWEEN_CHECKS`th step. is_due: asked between two steps whether the state is to be written down; where
+    several processes train together, only at those steps. keep: does so. Where memory does not suffice for a batch at
+    once, it is computed in twice as many parts from then on.
 
     Raises NotFinite, and TrainingFailure "out_of_memory" where memory does not suffice for a single sample.
     """
@@ -80,8 +90,10 @@ def train_epoch(state: TrainingState, lesson: Lesson, *, is_due: Callable[[], bo
     with closing(batches):  # type: ignore[type-var]
         for step, batch in enumerate(batches, start=first + 1):
             take_step(state, lesson, batch)
-            due = step < len(order) and is_due()
-            if due or step % STEPS_BETWEEN_CHECKS == 0 or step == len(order):
+            looks = step % STEPS_BETWEEN_CHECKS == 0 or step == len(order)
+            asks = step < len(order) and (looks or lesson.ranks.count == 1)
+            due = asks and lesson.ranks.any(is_due())
+            if due or looks:
                 # A gradient that is not finite shows here before the loss does, and before its weights are kept.
                 if not bool(state.sums.isfinite().all()):
                     raise NotFinite(step)
@@ -103,6 +115,7 @@ def take_step(state: TrainingState, lesson: Lesson, batch: Batch) -> None:
     """One step of the optimizer."""
     state.last_rate = state.learning_rate
     loss = accumulate_gradients(state, lesson, batch)
+    lesson.ranks.add_up(state.network, loss, lesson.weight(batch))
     norm = follow_gradients(state, lesson.config)
     state.sums[0] += loss
     state.sums[1] += norm
@@ -120,7 +133,10 @@ def follow_gradients(state: TrainingState, config: TrainConfig) -> Tensor:
 
 
 def accumulate_gradients(state: TrainingState, lesson: Lesson, batch: Batch) -> Tensor:
-    """The batch's loss, and its gradients in the network's parameters, in as many parts as memory asks for."""
+    """The batch's loss, and its gradients in the network's parameters, in as many parts as memory asks for.
+
+    Where several processes train together, what this one's samples add to both.
+    """
     size = len(batch.images)
     while True:
         parts = min(max(state.progress.batch_parts, lesson.config.accumulation), size)
@@ -153,7 +169,7 @@ def _gradients_in_parts(state: TrainingState, lesson: Lesson, batch: Batch, part
     total = torch.zeros((), device=state.device)
     pieces = zip(*(tensor.tensor_split(parts) for tensor in (batch.images, batch.masks, batch.valid)), strict=True)
     for images, masks, valid in pieces:
-        loss = loss_on(state, lesson, images, masks, valid) * (len(images) / len(batch.images))
+        loss = loss_on(state, lesson, images, masks, valid) * (len(images) / lesson.config.batch_size)
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -179,7 +195,9 @@ def trace_epoch(state: TrainingState, lesson: Lesson, last_step: int) -> str | N
         for step, batch in enumerate(batches, start=first + 1):
             rate = state.learning_rate
             found = find_first_not_finite(state.network, lambda batch=batch: accumulate_gradients(state, lesson, batch))  # type: ignore[misc]
+            found = next((words for words in lesson.ranks.gather([found]) if words is not None), None)
             if found is None:
+                lesson.ranks.add_up(state.network, torch.zeros_like(state.sums[0]), lesson.weight(batch))
                 norm = follow_gradients(state, lesson.config)
                 if not bool(norm.isfinite()):
                     found = "the norm of all gradients together"

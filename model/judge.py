@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.read_ahead import read_ahead
 from data.segmentation_data import MULTICLASS, LabelMode
 from data.windows import Pictures, Window, unpack
 from model.device import is_out_of_memory
+from model.distributed import ALONE, Ranks
 from model.histograms import ProbabilityHistograms, count_probabilities
 from model.metrics import PixelCounts, Scores, count_pixels, predicted_planes, scores
 from model.tiles import OVERLAP, TILE, predict_probabilities
-from model.unet import UNet
 
 JUDGED_PIXELS = 2**20  # pixels of pictures that are judged together
 JUDGED_PICTURES = 256  # pictures that are judged together at most: each has a histogram for every class
@@ -107,18 +107,20 @@ class _Look:
 
 
 def judge(
-    network: UNet,
+    network: nn.Module,
     pictures: Pictures,
     label_mode: LabelMode,
     *,
     bfloat16: bool,
     thresholds: tuple[float, ...] | None = None,
     mirror: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Judgement:
     """Judges the network, put into evaluation mode, on whole pictures; they must be one or more.
 
     thresholds: of each class; None chooses those at which the Dice of all pixels together is as good as the best
     ("multilabel"; "multiclass" has no use for any and gets 0.5). mirror: with the mean over the mirrored pictures.
+    ranks: the processes that share the pictures out; each gets the judgement over all of them.
 
     Where memory does not suffice for several pictures together, each is judged alone, then by tiles of half its
     side, and so on down to 128 pixels; only then the error is raised. The device waits for the host at the end only.
@@ -138,7 +140,7 @@ def judge(
     )
     together, tile = JUDGED_PICTURES, TILE
     looks: list[_Look] = []
-    with closing(_whole_pictures(pictures)) as pieces:
+    with closing(_whole_pictures(pictures, ranks.share(len(pictures)))) as pieces:
         for images, labels in pieces:
             first = 0
             while first < len(images):
@@ -155,22 +157,22 @@ def judge(
                     first += together
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
-    return _sum_up(looks, pictures, label_mode, thresholds)
+    return _sum_up(ranks.gather(looks), pictures, label_mode, thresholds)
 
 
-def _whole_pictures(pictures: Pictures) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """All pictures and their labels, as many together as are judged together."""
+def _whole_pictures(pictures: Pictures, some: slice) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Some of the pictures and their labels, as many together as are judged together."""
     height, width = pictures.height, pictures.width
     together = min(max(1, JUDGED_PIXELS // (height * width)), JUDGED_PICTURES)
-    whole = [Window(index, 0, 0) for index in range(len(pictures))]
-    cuts = (pictures.cut(whole[first : first + together], height, width) for first in range(0, len(pictures), together))
+    whole = [Window(index, 0, 0) for index in range(len(pictures))[some]]
+    cuts = (pictures.cut(whole[first : first + together], height, width) for first in range(0, len(whole), together))
     with closing(read_ahead(cuts) if pictures.reads_ahead else cuts) as pieces:
         yield from pieces
 
 
 @torch.inference_mode()
 def _look_at(
-    network: UNet,
+    network: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,

@@ -1,11 +1,10 @@
 """Class probabilities for whole pictures of any size, by overlapping tiles where a picture is large."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.segmentation_data import LabelMode
 from model.losses import class_probabilities
-from model.unet import UNet
 
 TILE = 1024  # pixels: a side up to this is seen in one piece
 OVERLAP = 128  # pixels that neighbouring tiles share
@@ -13,7 +12,7 @@ _MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes alo
 
 
 def predict_probabilities(
-    network: UNet,
+    network: nn.Module,
     images: Tensor,
     label_mode: LabelMode,
     *,
@@ -40,7 +39,7 @@ def predict_probabilities(
 
 
 def _tiled_probabilities(
-    network: UNet, images: Tensor, label_mode: LabelMode, bfloat16: bool, tile: int, overlap: int
+    network: nn.Module, images: Tensor, label_mode: LabelMode, bfloat16: bool, tile: int, overlap: int
 ) -> Tensor:
     height, width = images.shape[-2:]
     tops, lefts = _tile_starts(height, tile, overlap), _tile_starts(width, tile, overlap)
@@ -62,7 +61,7 @@ def _tiled_probabilities(
 
 
 @torch.inference_mode()
-def _probabilities(network: UNet, images: Tensor, label_mode: LabelMode, bfloat16: bool) -> Tensor:
+def _probabilities(network: nn.Module, images: Tensor, label_mode: LabelMode, bfloat16: bool) -> Tensor:
     pixels = images.float().contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
         logits = network(pixels)

@@ -29,6 +29,7 @@ from model.device import (
     uses_bfloat16,
 )
 from model.diagnose import Look, TrainingFailure
+from model.distributed import ranks_here
 from model.epoch import Lesson, NotFinite, train_epoch
 from model.history import HISTORY, add_to_history
 from model.judge import judge
@@ -61,17 +62,27 @@ def train(
     the last step in `folder` when there is one; its last report is yielded again first. A resumed training goes the
     way of an uninterrupted one: on a CPU, to the last bit.
 
-    Raises InputError when no training image holds any class or `config.init_from` cannot be used; TrainingFailure when
-    the loss is not finite, memory does not suffice, or the masks stay empty or full.
+    Where this process has met others (`model.distributed`), they train together, and only the first uses its folder.
+
+    Raises InputError when no training image holds any class, `config.init_from` cannot be used, or a batch has fewer
+    samples than there are processes; TrainingFailure when the loss is not finite, memory does not suffice, or the masks
+    stay empty or full.
     """
     if not data.statistics.class_pixels[list(split.train)].any():
         raise InputError(
             f"none of the {len(split.train)} training images of {data.source!r} holds a pixel of any class: "
             "there is nothing to learn; mend the masks or split otherwise (--train-ids, --split-seed)."
         )
+    ranks = ranks_here()
+    if config.batch_size < ranks.count:
+        raise InputError(
+            f"batch_size {config.batch_size} is less than one sample for each of {ranks.count} processes: raise it."
+        )
+    folder = folder if ranks.index == 0 else None
     device = torch.device(device)
     card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names), split=split)
     kept = load_state(folder / LAST, card) if resume and folder is not None and (folder / LAST).exists() else None
+    kept = ranks.from_first(kept)
     bfloat16 = uses_bfloat16(config.precision, device)
     judged = place(data, split.validation, device)
     lesson = Lesson(
@@ -82,6 +93,7 @@ def train(
             config, data.label_mode, class_weights(config.class_weight, data, split, config.empty_images).to(device)
         ),
         bfloat16=bfloat16,
+        ranks=ranks,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +111,8 @@ def train(
     def keep() -> None:
         """Writes the state down, with the seconds of the epoch so far."""
         nonlocal saved
-        assert folder is not None
+        if folder is None:
+            return  # the first of several processes writes it
         before = state.progress.seconds
         state.moved(seconds=before + time.perf_counter() - started)
         save_state(folder / LAST, state, card)
@@ -110,7 +123,11 @@ def train(
         started = time.perf_counter()
         epoch = state.progress.epoch + 1
         judged_before = state.progress.report.epoch if state.progress.report else 0
-        with reproducible(config.deterministic, device), seeded(config.seed, epoch, device), telling_of_memory():
+        with (
+            reproducible(config.deterministic, device),
+            seeded(config.seed, epoch, device, ranks.index),
+            telling_of_memory(),
+        ):
             if state.progress.step and pending is not None:
                 restore(state, pending)  # with the random numbers of the step after which it was interrupted
             elif state.progress.epoch == judged_before:
@@ -128,7 +145,7 @@ def train(
             state.moved(seconds=state.progress.seconds + time.perf_counter() - started)
             continue
         with reproducible(config.deterministic, device), telling_of_memory():
-            judgement = judge(state.judged, judged, data.label_mode, bfloat16=bfloat16)
+            judgement = judge(state.judged, judged, data.label_mode, bfloat16=bfloat16, ranks=ranks)
         loss_sum, norm_sum, norm_peak = state.sums.tolist()
         steps = lesson.steps * (epoch - judged_before)
         val = judgement.scores()
@@ -159,7 +176,7 @@ def train(
             gflops_per_megapixel=cost.gflops_per_megapixel,
             batch_parts=max(state.progress.batch_parts, min(config.accumulation, config.batch_size)),
             warnings=(*state.progress.notes, *watch.warnings(data.class_names)),
-            device=device_name(device),
+            device=f"{ranks.count} x {device_name(device)}" if ranks.count > 1 else device_name(device),
         )
         best = state.progress.best_dice
         state.moved(report=report, watch=watch, seconds=seconds, best_dice=max(val.dice, best))
