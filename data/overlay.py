@@ -2,8 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.utils import draw_segmentation_masks
 
 from data.segmentation_data import UInt8
 
@@ -28,11 +26,10 @@ def draw_overlay(image: UInt8, planes: npt.NDArray[np.bool_], opacity: float = 0
 
     Where planes overlap, the later class shows most.
     """
-    painted = torch.from_numpy(np.repeat(image, 3 // image.shape[2], axis=2).transpose(2, 0, 1).copy())
-    for index, plane in enumerate(torch.from_numpy(planes.copy())):
-        painted = draw_segmentation_masks(painted, plane, alpha=opacity, colors=class_color(index))
-    overlay: UInt8 = painted.permute(1, 2, 0).contiguous().numpy()
-    return overlay
+    painted = np.repeat(image, 3 // image.shape[2], axis=2).astype(np.float32)
+    for index, plane in enumerate(planes):
+        painted[plane] = (1 - opacity) * painted[plane] + opacity * np.array(class_color(index), np.float32)
+    return painted.astype(np.uint8)
 
 
 def draw_comparison(image: UInt8, truth: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> UInt8:

@@ -27,6 +27,7 @@ from model.unet import UNet, build_unet
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 SCORES = "scores.json"
+ENSEMBLE = "ensemble.yaml"  # in a folder of several models that answer together (model/ensemble.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,11 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, 
 
 def require_model(folder: Path) -> None:
     """Raises InputError unless the files of a model are in the folder."""
+    if (folder / ENSEMBLE).is_file():
+        members = sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file())
+        raise InputError(
+            f"model {str(folder)!r} is an ensemble, but one model is needed: give one of {', '.join(members)}."
+        )
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(

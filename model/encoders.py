@@ -1,40 +1,57 @@
 """The way down of a U-net: blocks of our own or the stages of a published network, and that network's weights."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from data.input_error import InputError
 from model.blocks import MakeBlock
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
     """How a classifier of torchvision is cut into the levels of a U-net.
 
-    build: makes it. weights: what was learnt on ImageNet. stages: the part of it that holds what is taken, by its name
-    in the state_dict; empty for the whole. levels: for each level, from half of the picture's size on, the names of
-    the modules that lead there. widths: the channels of each of these levels.
+    name: torchvision's own. stages: the part of it that holds what is taken, by its name in the state_dict; empty for
+    the whole. levels: for each level, from half of the picture's size on, the names of the modules that lead there.
+    widths: the channels of each of these levels.
     """
 
-    build: Callable[[], nn.Module]
-    weights: models.WeightsEnum
+    name: str
     stages: str
     levels: tuple[tuple[str, ...], ...]
     widths: tuple[int, ...]
 
+    def build(self) -> nn.Module:
+        """The classifier with fresh weights."""
+        from torchvision import models  # loads for seconds, and most networks have no need of it
 
-def _resnet(build: Callable[[], nn.Module], weights: models.WeightsEnum) -> PublishedNetwork:
+        network: nn.Module = models.get_model(self.name, weights=None)
+        return network
+
+    @property
+    def weights(self) -> "WeightsEnum":
+        """What was learnt on ImageNet."""
+        from torchvision import models
+
+        known: Any = models.get_model_weights(self.name)
+        weights: WeightsEnum = known.DEFAULT
+        return weights
+
+
+def _resnet(name: str) -> PublishedNetwork:
     return PublishedNetwork(
-        build=build,
-        weights=weights,
+        name=name,
         stages="",
         levels=(("conv1", "bn1", "relu"), ("maxpool", "layer1"), ("layer2",), ("layer3",), ("layer4",)),
         widths=(64, 64, 128, 256, 512),
@@ -43,12 +60,11 @@ def _resnet(build: Callable[[], nn.Module], weights: models.WeightsEnum) -> Publ
 
 PUBLISHED: dict[str, PublishedNetwork] = {
     # He et al. 2016, Deep Residual Learning for Image Recognition, table 1
-    "resnet18": _resnet(models.resnet18, models.ResNet18_Weights.DEFAULT),
-    "resnet34": _resnet(models.resnet34, models.ResNet34_Weights.DEFAULT),
+    "resnet18": _resnet("resnet18"),
+    "resnet34": _resnet("resnet34"),
     # Howard et al. 2019, Searching for MobileNetV3, table 1, up to the last stage that keeps its size
     "mobilenet_v3": PublishedNetwork(
-        build=models.mobilenet_v3_large,
-        weights=models.MobileNet_V3_Large_Weights.DEFAULT,
+        name="mobilenet_v3_large",
         stages="features",
         levels=(("0", "1"), ("2", "3"), ("4", "5", "6"), ("7", "8", "9", "10", "11", "12"), ("13", "14", "15")),
         widths=(16, 24, 40, 112, 160),

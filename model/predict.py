@@ -14,7 +14,8 @@ from data.input_error import InputError
 from data.overlay import color_name
 from data.pictures import list_pictures, picture_stem, read_color
 from model.device import choose_device
-from model.prediction import Model, PredictionSettings, load_models, predict_picture
+from model.ensemble import Model
+from model.prediction import PredictionSettings, load_models, predict_picture
 from model.prediction_files import AREAS, MASKS, OVERLAYS, PROBABILITIES, UNCERTAINTY, Areas, write_prediction
 
 LINES = 20  # in which a long list of pictures is summed up; areas.csv has them all
@@ -51,7 +52,7 @@ def predict_pictures(
     probabilities: whether to write these too. Pictures are put into their places as a whole and areas.csv grows by
     whole lines, so that whoever stops this finds no half of a file. Raises InputError for a damaged picture.
     """
-    card = models[0][1]
+    card = models[0].card
     with ExitStack() as stack:
         table: csv.DictWriter[str] | None = None
         for path in pictures:
@@ -69,7 +70,7 @@ def predict_pictures(
 
 
 def main(
-    model: Annotated[Path, "model folder, such as runs/NAME/best"],
+    model: Annotated[Path, "model folder, or an ensemble's, such as runs/NAME/best"],
     images: Annotated[Path, "a picture, or a folder of pictures of any size"],
     *,
     output: Annotated[Path, "folder for masks/, overlays/ and areas.csv"] = Path("predictions"),
@@ -103,7 +104,9 @@ def main(
                 bar.update(task, advance=1, description=areas.name)
         except OSError as error:
             raise InputError(f"output {str(output)!r} cannot be written ({error}): choose another --output.") from error
-    _print_places(output, models[0][1].class_names, probabilities=probabilities, uncertainty=bool(settings.uncertainty))
+    _print_places(
+        output, models[0].card.class_names, probabilities=probabilities, uncertainty=bool(settings.uncertainty)
+    )
     return 0
 
 

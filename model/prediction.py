@@ -15,13 +15,13 @@ from data.field_of_view import find_field_of_view
 from data.fit import fit_image, fitted_size
 from data.input_error import InputError
 from data.segmentation_data import MULTICLASS, UInt8
-from model.checkpoint import ModelCard, load_model
+from model.checkpoint import ModelCard
 from model.device import is_out_of_memory, seeded, uses_bfloat16
+from model.ensemble import Model, open_models
 from model.metrics import predicted_planes
 from model.tiles import OVERLAP, TILE, predict_probabilities
 from model.unet import UNet, has_dropout, keep_dropping
 
-Model = tuple[UNet, ModelCard]
 Planes = npt.NDArray[np.bool_]
 
 SMALLEST_TILE = 32  # pixels: smaller ones show a network too little to be of use
@@ -81,15 +81,15 @@ class Prediction:
 
 
 def load_models(folders: Sequence[Path], settings: PredictionSettings, device: torch.device) -> list[Model]:
-    """The models of these folders, which are to answer together.
+    """The models of these folders, and the members of those that are ensembles, which are to answer together.
 
     Raises InputError for a folder without a whole model, for models whose classes or label mode differ, and for
     settings that one of them cannot follow: passes with dropout without any dropout, a threshold where the likeliest
     class wins.
     """
-    models = [load_model(folder, device) for folder in folders]
-    first = models[0][1]
-    for folder, (network, card) in zip(folders, models, strict=True):
+    opened = [(folder, model) for folder in folders for model in open_models(folder, device)]
+    first = opened[0][1].card
+    for folder, (network, card, _) in opened:
         if (card.class_names, card.label_mode) != (first.class_names, first.label_mode):
             raise InputError(
                 f"model {str(folder)!r} knows {_in_words(card)}, but {str(folders[0])!r} {_in_words(first)}: "
@@ -105,7 +105,7 @@ def load_models(folders: Sequence[Path], settings: PredictionSettings, device: t
             f"threshold {settings.threshold} has no meaning for {str(folders[0])!r}: its classes exclude each other, "
             "and the likeliest one wins. Leave --threshold out."
         )
-    return models
+    return [model for _, model in opened]
 
 
 def predict_picture(
@@ -114,10 +114,11 @@ def predict_picture(
     """What the models find in one RGB picture (H, W, 3) of any size.
 
     Each model sees the picture through its own preparation. Probabilities are averaged over models, passes and mirrored
-    pictures, thresholds over models. With `uncertainty`, dropout stays on and each model passes over the picture that
-    often (Gal and Ghahramani 2016, ICML, section 4, Monte Carlo dropout); which channels are dropped is the same for
-    all tiles and mirrored pictures of a pass, and in every run. Nothing is found outside the field of view where a
-    model has learnt inside fields of view that were found. Raises InputError when memory does not suffice.
+    pictures, thresholds over models, by the models' weights. With `uncertainty`, dropout stays on and each model passes
+    over the picture that often (Gal and Ghahramani 2016, ICML, section 4, Monte Carlo dropout); which channels are
+    dropped is the same for all tiles and mirrored pictures of a pass, and in every run. Nothing is found outside the
+    field of view where a model has learnt inside fields of view that were found. Raises InputError when memory does not
+    suffice.
     """
     try:
         return _predict(models, image, settings, device)
@@ -125,7 +126,7 @@ def predict_picture(
         if not is_out_of_memory(error):
             raise
         height, width = image.shape[:2]
-        sizes = (fitted_size(height, width, card.preparation.size) for _, card in models)
+        sizes = (fitted_size(height, width, model.card.preparation.size) for model in models)
         seen_at_once = min(settings.tile, max(map(max, sizes)))
         raise InputError(
             f"a picture of {width} x {height} pixels needs more memory than {device} has: "
@@ -137,19 +138,21 @@ def predict_picture(
         ) from error
 
 
-def mean_thresholds(cards: Sequence[ModelCard]) -> tuple[float, ...]:
-    """For each class, the mean of the models' thresholds."""
-    return tuple(float(np.mean(of_class)) for of_class in zip(*(card.thresholds for card in cards), strict=True))
+def mean_thresholds(models: Sequence[Model]) -> tuple[float, ...]:
+    """For each class, the mean of the models' thresholds, by their weights."""
+    weights = [model.weight for model in models]
+    of_classes = zip(*(model.card.thresholds for model in models), strict=True)
+    return tuple(float(np.average(of_class, weights=weights)) for of_class in of_classes)
 
 
 def _predict(models: Sequence[Model], image: UInt8, settings: PredictionSettings, device: torch.device) -> Prediction:
     """As `predict_picture`, where memory suffices."""
-    cards = [card for _, card in models]
+    cards = [model.card for model in models]
     mean, deviation = _average(models, image, settings, device)
     if settings.threshold is not None:
         thresholds: tuple[float, ...] = (settings.threshold,) * len(cards[0].class_names)
     else:
-        thresholds = mean_thresholds(cards)
+        thresholds = mean_thresholds(models)
     planes: Planes = predicted_planes(mean[None], cards[0].label_mode, thresholds)[0].cpu().numpy()
     maps = [mean.cpu().numpy(), None if deviation is None else deviation.cpu().numpy()]
     if any(card.preparation.field_of_view == "found" for card in cards):
@@ -166,13 +169,14 @@ def _average(
 ) -> tuple[Tensor, Tensor | None]:
     """Mean and standard deviation of the probabilities, float32 (K, H, W), over models and passes.
 
-    Added up one by one (Welford 1962, Technometrics 4:419), so that memory does not grow with their number, by which
-    the variance is divided. The deviation is None where dropout is off.
+    Added up one by one (West 1979, Communications of the ACM 22:532), so that memory does not grow with their number.
+    Each counts by its model's weight, by the sum of which the variance is divided. The deviation is None where dropout
+    is off.
     """
     mean: Tensor | None = None
     squares = torch.zeros((), device=device)
-    seen = 0
-    for network, card in models:
+    seen, total = 0, 0.0
+    for network, card, weight in models:
         pixels = torch.from_numpy(fit_image(image, card.preparation).transpose(2, 0, 1)[None].copy()).to(device)
         network.eval()
         if settings.uncertainty:
@@ -181,14 +185,15 @@ def _average(
             with seeded(0, seen, device), _same_draws_at_each_look(network):
                 found = _probabilities(network, card, pixels, image.shape[:2], settings)
             seen += 1
+            total += weight
             if mean is None:
                 mean = torch.zeros_like(found)
             step = found - mean
-            mean = mean + step / seen
+            mean = mean + step / (total / weight)
             if settings.uncertainty:
-                squares = squares + step * (found - mean)
+                squares = squares + weight * step * (found - mean)
     assert mean is not None
-    return mean, (squares / seen).sqrt() if settings.uncertainty else None
+    return mean, (squares / total).sqrt() if settings.uncertainty else None
 
 
 @contextmanager

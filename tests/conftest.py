@@ -1,14 +1,16 @@
-"""What tests of all rooms share: one thread for tiny tensors, a cache to throw away, one Ray cluster for all."""
+"""What tests of all rooms share: one thread, a cache to throw away, retinas drawn once, a Ray cluster."""
 
 import logging
 import os
 from collections.abc import Iterator
+from functools import cache as cache_calls
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from data import synthetic
 from search.resources import QUIET
 
 # Ray reads some of these when it is imported, which test modules do before any fixture runs. With a token, its cluster
@@ -17,10 +19,11 @@ os.environ |= QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789ab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives all tests that need the Ray cluster to the same one of several test processes."""
-    for item in items:
-        if "ray_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray_cluster"))
+    """Parts the tests that need a Ray cluster, module by module, among two of several test processes."""
+    needy = [item for item in items if "ray_cluster" in getattr(item, "fixturenames", ())]
+    modules = sorted({item.path.name for item in needy})
+    for item in needy:
+        item.add_marker(pytest.mark.xdist_group(f"ray_cluster_{modules.index(item.path.name) % 2}"))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -33,6 +36,34 @@ def one_thread() -> None:
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own, so that no test sees what another kept."""
     folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("UNET_SEARCH_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def retinas_drawn_once() -> Iterator[None]:
+    """Draws no retina a second time; that each is drawn the same again, another process shows (test_synthetic.py)."""
+
+    @cache_calls
+    def draw(**asked: Any) -> synthetic.Retina:
+        retina = draw_retina(**asked)
+        for plane in vars(retina).values():
+            plane.flags.writeable = False
+        return retina
+
+    draw_retina = synthetic.draw_retina
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "draw_retina", draw)
+        yield
+
+
+@pytest.fixture
+def cache_of_public_sets(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A cache folder that all tests of public data sets share, also with other test processes: they are large."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "public_sets"
     monkeypatch.setenv("UNET_SEARCH_CACHE", str(folder))
     return folder
 

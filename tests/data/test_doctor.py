@@ -655,6 +655,7 @@ def test_the_document_tells_of_every_check(level: str) -> None:
     }
 
 
+@pytest.mark.usefixtures("cache_of_public_sets")
 @pytest.mark.skipif(not DATASETS.is_dir(), reason="the shared data sets are not here")
 @pytest.mark.parametrize("size", [256, "native"])
 @pytest.mark.parametrize("name", ["stare", "chasedb1-second", "idrid", "wbc"])

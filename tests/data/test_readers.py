@@ -263,6 +263,7 @@ def test_drawn_sets_keep_the_contract_too(name: str) -> None:
     assert find(name).files == ()
 
 
+@pytest.mark.usefixtures("cache_of_public_sets")
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_set(name: str) -> None:
     if not (DATASETS / name.removesuffix("-second")).is_dir():
@@ -279,6 +280,7 @@ def test_the_real_set(name: str) -> None:
     assert all(path.is_file() for path in catalogue.files)
 
 
+@pytest.mark.usefixtures("cache_of_public_sets")
 @pytest.mark.skipif(not (DATASETS / "stare").is_dir(), reason="STARE is not in shared/datasets")
 def test_a_set_is_the_same_however_its_place_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load("stare", root=DATASETS)

@@ -25,6 +25,7 @@ from data.segmentation_data import MULTICLASS, Preparation, SegmentationData, UI
 from data.synthetic import draw_retina
 from model import prediction
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, save_model
+from model.ensemble import Model
 from model.predict import find_pictures
 from model.prediction import Prediction, PredictionSettings, predict_picture
 from model.train import BEST, train
@@ -91,7 +92,8 @@ def card_with(threshold: float, preparation: Preparation | None = None, task: st
 def predict(*models: tuple[torch.nn.Module, ModelCard], image: UInt8 | None = None, **settings: object) -> Prediction:
     """What models find in a picture, in a grey one of 8 x 6 where none is given."""
     shown = np.full((6, 8, 3), 90, np.uint8) if image is None else image
-    return predict_picture(models, shown, PredictionSettings(**settings), CPU)  # type: ignore[arg-type]
+    opened = [Model(*model) for model in models]  # type: ignore[arg-type]
+    return predict_picture(opened, shown, PredictionSettings(**settings), CPU)  # type: ignore[arg-type]
 
 
 def read_areas(output: Path) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ RESUMED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("stops", "kind"),
-    [((1,), "moments"), ((1, 2, 3), "moments"), *(((2,), kind) for kind in RESUMED if kind != "moments")],
+    [((1, 2, 3), "moments"), *(((2,), kind) for kind in RESUMED if kind != "moments")],
     ids=str,
 )
 def test_a_resumed_training_goes_the_way_of_an_uninterrupted_one(

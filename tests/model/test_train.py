@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from itertools import cycle, pairwise
+from itertools import pairwise
 from math import cos, isnan, pi
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from data.segmentation_data import SegmentationData, Split
 from data.windows import place
 from model import train as training
 from model.checkpoint import SCORES, WEIGHTS, load_model, load_tensors
-from model.config import LOSSES
 from model.judge import judge
 from model.losses import LOSSES as LOSS_FUNCTIONS
 from model.losses import Target
@@ -41,8 +40,8 @@ from tests.model.trainings import (
 from tests.toys import TASKS, colored_squares, data_of, put_into_files, split_in_two
 
 
-# Every loss with every task is for the contract (test_contract.py); here each comes once.
-@pytest.mark.parametrize(("task", "loss"), list(zip(cycle(TASKS), LOSSES, strict=False)))
+# Every loss with every task is for the contract (test_contract.py).
+@pytest.mark.parametrize(("task", "loss"), list(zip(TASKS, ("dice_ce", "focal", "weighted_ce"), strict=True)))
 def test_a_training_learns(task: str, loss: str) -> None:
     data = colored_squares(task, count=10)
     reports = list(train(replace(QUICK, loss=loss), data, split_in_two(data)))
@@ -50,11 +49,10 @@ def test_a_training_learns(task: str, loss: str) -> None:
     assert reports[-1].train_loss < reports[0].train_loss / 2
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_a_training_learns_from_grey_pictures_at_any_precision(precision: str) -> None:
+def test_a_training_learns_from_grey_pictures_also_at_half_the_precision() -> None:
     data = colored_squares("binary", count=10)
     grey = data_of(data.images[..., :1], data.masks)
-    reports = list(train(replace(QUICK, precision=precision), grey, split_in_two(grey)))
+    reports = list(train(replace(QUICK, precision="bfloat16"), grey, split_in_two(grey)))
     assert max(report.val.dice for report in reports) > 0.9
 
 
