@@ -3,11 +3,12 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import optuna
 import ray
 from ray import tune
 
@@ -15,9 +16,13 @@ from data.input_error import InputError
 from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
-from search.ending import Ending, WorkersEnd
-from search.folds import COORDINATOR, train_over_folds
-from search.progress import in_words
+from search.budget import Limits, remedy
+from search.distributed_trial import COORDINATOR, train_split
+from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
+from search.folds import train_over_folds
+from search.packing import fewer_at_a_time
+from search.placement import NEEDS, Placement, resources_of
+from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
 from search.resources import Needs, machines
 from search.run_folder import RunFolder
@@ -26,15 +31,18 @@ from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
 from search.study import open_study
-from search.trial import SharedWork, Train, train_and_report
+from search.trial import SharedWork, Train
 
 RESTARTS = 2  # of a trial whose process died
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
 SHARE_OF_LOOKING = 0.05  # of the driver's time at most, however many trials there are
 SECONDS_BETWEEN_COUNTS = 10.0  # of the machines, which may come and go
-SECONDS_SPENT = "seconds"  # the study's attribute: how long it has been searched
+# The study's attributes: how long it has been searched, and whether its last session came to its end.
+SECONDS_SPENT = "seconds"
+CONCLUDED = "concluded"
 
 Look = Callable[[list[TrialRecord], float], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +50,14 @@ class Outcome:
     """What came of a search.
 
     records: of all trials, those of earlier sessions included. best: the one whose model is in the run's `best/`, or
-    None where no trial gave a model. interrupted: whether somebody ended it before its time.
+    None where no trial gave a model. interrupted: whether somebody ended it before its time. ending: otherwise, why it
+    was over, in words.
     """
 
     records: list[TrialRecord]
     best: TrialRecord | None
     interrupted: bool
+    ending: str = ""
 
 
 def search(
@@ -59,15 +69,22 @@ def search(
     needs: Needs,
     *,
     look: Look,
+    say: Say = lambda _: None,
     version: str = "",
+    past: Sequence[PastTrial] = (),
     train: Train | None = None,
 ) -> Outcome:
-    """Searches in the run's folder, on the Ray that is running, until the study has its trials or the time is over.
+    """Searches in the run's folder, on the Ray that is running, until a limit is reached.
 
-    splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second. train:
+    splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second. say: is
+    handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
     study = open_study(run.journal)
+    spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
+    limits = settings.limits(most(space, "max_epochs"))
+    study.set_user_attr(CONCLUDED, False)
+    take_up(study)
     scheduler = make_scheduler(
         settings.scheduler,
         max_epochs=most(space, "max_epochs"),
@@ -75,26 +92,31 @@ def search(
         folds=len(splits),
         study=study,
     )
-    spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     searcher = StudySearcher(
         journal=run.journal,
         space=space,
-        num_trials=settings.num_trials,
+        searcher=settings.searcher,
+        past=past,
+        num_trials=limits.trials,
         seed=settings.seed,
         max_concurrent=needs.fit(machines()),
         reason_of=scheduler.reason,
         dataset=f"{data.source}@{data.fingerprint[:8]}",
         version=version,
     )
-    if settings.max_seconds is not None and spent >= settings.max_seconds and searcher.has_more:
-        raise InputError(f"max_time {settings.max_time} is used up ({in_words(spent)}): give a longer --max-time.")
-    ending = Ending(None if settings.max_seconds is None else settings.max_seconds - spent)
-    watch = Watch(searcher, needs, run, data.class_names, spent, look)
+    placement = Placement(searcher, needs)
+    watch = Watch(searcher, placement, run, data.class_names, spent, look, say)
+
+    def over() -> str:
+        records = records_by_ending(searcher.study) if limits.reads_records else []
+        return limits.over(records, watch.spent, needs.devices)
+
+    ending = Ending(over)
     work = SharedWork(data=data, splits=splits, train=train, folder=run.trials.absolute(), needs=needs)
-    resources = {"cpu": needs.cpus, "gpu": needs.gpus} if len(splits) == 1 else COORDINATOR
+    resources = resources_of if len(splits) == 1 or needs.workers > 1 else COORDINATOR
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(ray.put(work)), resources),
-        tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
+        tune_config=tune.TuneConfig(search_alg=placement, scheduler=scheduler, num_samples=-1, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(run.scratch.absolute()),
@@ -108,12 +130,39 @@ def search(
         with ending.interruptible():
             if not ending.stop_all():
                 tuner.fit()
-        if not ending.interrupted:
-            searcher.close(f"max_time {settings.max_time} reached")
+        reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
+        if reason:
+            set_aside(searcher.study, reason)
     finally:
         watch.look()
         shutil.rmtree(run.scratch, ignore_errors=True)
-    return Outcome(records=watch.records, best=export_best(run, watch.records), interrupted=ending.interrupted)
+    best = export_best(run, watch.records)
+    searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+    return Outcome(records=watch.records, best=best, interrupted=ending.interrupted, ending=reason)
+
+
+def check_limits(study: optuna.Study, limits: Limits, devices: float) -> None:
+    """Raises InputError where there is something left to try, but a limit was reached in an earlier session.
+
+    Not where that one did not come to its end: then its trials are still to be ended, and its best model to be kept.
+
+    devices: how many one training has.
+    """
+    if not study.user_attrs.get(CONCLUDED, False):
+        return
+    trials = study.get_trials(deepcopy=False)
+    if limits.trials is not None and len(trials) >= limits.trials and all(one.state.is_finished() for one in trials):
+        return
+    reason = limits.over(records_by_ending(study), float(study.user_attrs.get(SECONDS_SPENT, 0.0)), devices)
+    if reason:
+        raise InputError(f"{reason} before: give {remedy(reason)}.")
+
+
+def _through(limits: Limits, study: optuna.Study) -> str:
+    """Why a search is over that no limit has ended while trials ran."""
+    if limits.trials is not None and len(study.get_trials(deepcopy=False)) >= limits.trials:
+        return f"num_trials {limits.trials} reached"
+    return "nothing is left to try"
 
 
 def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any]], None]:
@@ -123,9 +172,9 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
         # How long a stopped trial may take to let its memory go, before its process is given up and started anew.
         os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
         params, work = dict(config), ray.get(shared)
-        trial_id = params.pop(TRIAL_ID)
+        trial_id, work = params.pop(TRIAL_ID), replace(work, needs=params.pop(NEEDS))
         if len(work.splits) == 1:
-            reports = train_and_report(params, work.folder / trial_id, work, work.splits[0])
+            reports = train_split(params, work.folder / trial_id, 0, work, shared)
         else:
             reports = train_over_folds(params, trial_id, work, shared)
         # A trial that is stopped leaves `report` by SystemExit, and must let go of what it holds.
@@ -142,19 +191,22 @@ class Watch(tune.Callback):
     def __init__(
         self,
         searcher: StudySearcher,
-        needs: Needs,
+        placement: Placement,
         run: RunFolder,
         class_names: tuple[str, ...],
         spent: float,
         look: Look,
+        say: Say,
     ) -> None:
         self.records: list[TrialRecord] = []
         self._searcher = searcher
-        self._needs = needs
+        self._placement = placement
         self._run = run
         self._class_names = class_names
         self._began = time.monotonic() - spent
         self._look = look
+        self._say = say
+        self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
         self._next_look = self._next_count = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -169,12 +221,28 @@ class Watch(tune.Callback):
             taken = time.monotonic() - now
             self._next_look = now + max(SECONDS_BETWEEN_LOOKS, taken / SHARE_OF_LOOKING)
         if now >= self._next_count:
-            self._searcher.set_max_concurrency(max(1, self._needs.fit(machines())))
+            self._make_room()
+            self._searcher.set_max_concurrency(max(1, self._placement.needs.fit(machines())))
             self._next_count = now + SECONDS_BETWEEN_COUNTS
+
+    def _make_room(self) -> None:
+        """Lets fewer trials share a GPU where its memory does not suffice for so many."""
+        if self._of_earlier_needs is None:  # those of earlier sessions
+            self._of_earlier_needs = frozenset(one.trial_id for one in self.records if one.status != "running")
+        needs = fewer_at_a_time(self._placement.needs, self.records, self._of_earlier_needs)
+        if needs != self._placement.needs:
+            self._placement.needs = needs
+            self._of_earlier_needs = frozenset(one.trial_id for one in self.records)
+            self._say(f"memory did not suffice for trials that share a GPU: from now on each has {needs.gpus:g} of one")
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the whole run, those of earlier sessions included."""
+        return time.monotonic() - self._began
 
     def look(self) -> None:
         """Brings the leaderboard and the screen up to date."""
-        spent = time.monotonic() - self._began
+        spent = self.spent
         self._searcher.study.set_user_attr(SECONDS_SPENT, spent)
         records = records_from_study(self._searcher.study)
         if records != self.records or not self._run.leaderboard.exists():

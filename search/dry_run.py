@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
+from search.budget import Limits
 from search.cost_model import CostModel
 from search.progress import in_words
 from search.resources import Needs
-from search.settings import SearchSettings
-from search.space import Space, extremes, most
+from search.space import Space, extremes
 from search.trial import failure_reason
 
 if TYPE_CHECKING:
@@ -105,25 +105,56 @@ def describe_costs(model: CostModel, space: Space) -> list[str]:
     return lines
 
 
-def describe_estimates(estimates: Sequence[Estimate], space: Space, settings: SearchSettings, slots: int) -> list[str]:
-    """The estimates in words, a line each, and what they mean for the whole search."""
+def describe_estimates(estimates: Sequence[Estimate], limits: Limits, slots: int, devices: float) -> list[str]:
+    """The estimates in words, a line each, and what the whole search would take under each of its limits.
+
+    slots: how many trials run side by side. devices: how many each has (see `Limits.over`).
+    """
     lines = []
-    folds = "" if settings.folds == 1 else f" in each of {settings.folds} folds"
     for name, one in zip(NAMES, estimates, strict=True):
         config = ", ".join(f"{field} {getattr(one.config, field)}" for field in SIZES)
         what = one.problem or (
             f"{one.parameters:,} parameters, {one.seconds_an_epoch:.2g} s an epoch, {one.peak_memory_mb:.0f} MB"
         )
         lines.append(f"{name} training ({config}): {what}")
-    max_epochs = most(space, "max_epochs")
-    rounds = ceil(settings.num_trials * settings.folds / slots) * max_epochs
-    times = [
-        in_words(seconds * rounds) for seconds in sorted(one.seconds_an_epoch for one in estimates if not one.problem)
-    ]
-    if times:
-        limit = "" if settings.max_time is None else f"; --max-time ends it after {settings.max_time}"
+    seconds = sorted(one.seconds_an_epoch for one in estimates if not one.problem)
+    return lines + describe_limits(seconds, limits, slots, devices) if seconds else lines
+
+
+def describe_limits(seconds: Sequence[float], limits: Limits, slots: int, devices: float) -> list[str]:
+    """What a search would take that stops no trial early, a line for each of its limits.
+
+    seconds: that an epoch takes, in the order of size. slots, devices: as in `describe_estimates`.
+    """
+
+    def times(rounds: float) -> str:
+        return " to ".join(in_words(one * rounds) for one in (seconds[0], seconds[-1]))
+
+    def trainings(available: float) -> str:
+        """How many whole ones there are in so many seconds of training, of the largest and of the smallest."""
+        counts = [available / one / limits.whole_training for one in (seconds[-1], seconds[0])]
+        return " to ".join(f"{count:.0f}" if count >= 10 else f"{count:.1f}" for count in counts) + " whole trainings"
+
+    lines = []
+    side_by_side = f"{slots} at a time"
+    if limits.trials is not None:
+        folds = "" if limits.folds == 1 else f" in each of {limits.folds} folds"
+        rounds = ceil(limits.trials * limits.folds / slots) * limits.max_epochs
         lines.append(
-            f"{settings.num_trials} trials of {max_epochs} epochs{folds}, {slots} at a time: {' to '.join(times)} "
-            f"if none is stopped early{limit}"
+            f"{limits.trials} trials of {limits.max_epochs} epochs{folds}, {side_by_side}: {times(rounds)} if none is "
+            "stopped early"
         )
+    if limits.budget is not None and limits.budget_amount is not None:
+        if limits.budget.unit == "seconds":
+            available = limits.budget_amount / devices
+            what = f"{in_words(available / slots)}, {trainings(available)}"
+        else:
+            what = f"{limits.budget_amount:.0f} epochs, {times(limits.budget_amount / slots)}"
+        lines.append(f"budget {limits.budget.text}, {side_by_side}: {what}")
+    if limits.seconds is not None:
+        lines.append(f"max_time {limits.max_time}, {side_by_side}: {trainings(limits.seconds * slots)}")
+    if limits.target is not None:
+        lines.append(f"stop_at {limits.target.text}: may end it at any time")
+    if limits.patience is not None:
+        lines.append(f"patience {limits.patience}: ends it after {limits.patience} trials at the earliest")
     return lines

@@ -1,36 +1,63 @@
-"""When a whole search ends before its trials are done: at its time limit, or when somebody interrupts it."""
+"""When a whole search ends before its trials do: at one of its limits, or when somebody interrupts it."""
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
+import optuna
 import ray
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from ray.tune.stopper import Stopper
 
+from search.record import TrialRecord
+
+SECONDS_BETWEEN_ASKS = 1.0  # whether the search is over, while no trial has a result
+SHARE_OF_ASKING = 0.05  # of the driver's time at most, however many trials there are
+
 
 class Ending(Stopper):
-    """Says when the whole search is to stop: at its time limit, or when somebody interrupts it."""
+    """Says when the whole search is to stop: when it is over, or when somebody interrupts it.
 
-    def __init__(self, seconds_left: float | None) -> None:
-        self._deadline = None if seconds_left is None else time.monotonic() + seconds_left
+    reason: why it is over, in words; empty while it is not. It is asked after each result, before another trial is
+    started, so that the same search ends at the same place again; where asking takes long, less often.
+    """
+
+    def __init__(self, over: Callable[[], str]) -> None:
+        """over: gives the reason, or an empty text."""
+        self.reason = ""
         self.interrupted = False
+        self._over = over
+        self._heard = True
+        self._not_before = self._at_the_latest = 0.0
 
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the time limit is reached."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune writes a copy of itself to disk when it starts, which nobody reads; a study cannot be copied.
+        return {}
 
     def __call__(self, *_: Any) -> bool:
-        """Single trials are none of its business."""
+        """Takes note of a result. Single trials are none of its business."""
+        self._heard = True
         return False
 
     def stop_all(self) -> bool:
         """Whether all trials are to stop now."""
-        return self.interrupted or self.out_of_time
+        if not (self.interrupted or self.reason) and self._is_due(time.monotonic()):
+            self._heard = False
+            began = time.monotonic()
+            self.reason = self._over()
+            ended = time.monotonic()
+            self._not_before = ended + (ended - began) / SHARE_OF_ASKING
+            self._at_the_latest = ended + SECONDS_BETWEEN_ASKS
+        return self.interrupted or self.reason != ""
+
+    def _is_due(self, now: float) -> bool:
+        return now >= self._not_before and (self._heard or now >= self._at_the_latest)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -86,3 +113,49 @@ class WorkersEnd(Callback):
             for worker in self._workers.values():
                 ray.kill(worker)
             self._workers.clear()
+
+
+def set_aside(study: optuna.Study, reason: str) -> None:
+    """Ends every unfinished trial as stopped, for this reason, so that a later session may go on with it.
+
+    The study then has it waiting, with its values and what it has shown so far, and no sampler learns from it yet.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # In this order: a trial that runs and has an end would be taken for one whose end Optuna was never told.
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        record = _record(trial)
+        if record is not None and record.status == "running":
+            _keep(study, trial, replace(record, status="stopped", reason=reason))
+
+
+def take_up(study: optuna.Study) -> None:
+    """Makes the trials that were set aside unfinished ones again, which the searcher hands out before new ones."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        record = _record(trial)
+        if record is not None:
+            _keep(study, trial, _going_on(record))
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+
+
+def records_by_ending(study: optuna.Study) -> list[TrialRecord]:
+    """The records of all trials in the order in which they ended; then those of trials that run, or were set aside."""
+    trials = study.get_trials(deepcopy=False)
+    records = []
+    for trial in sorted(trials, key=lambda trial: (trial.datetime_complete or datetime.max, trial.number)):
+        record = _record(trial)
+        if record is not None:
+            records.append(_going_on(record) if trial.state == TrialState.WAITING else record)
+    return records
+
+
+def _record(trial: FrozenTrial) -> TrialRecord | None:
+    saved = trial.user_attrs.get("record")
+    return None if saved is None else TrialRecord(**saved)
+
+
+def _keep(study: optuna.Study, trial: FrozenTrial, record: TrialRecord) -> None:
+    study._storage.set_trial_user_attr(trial._trial_id, "record", asdict(record))
+
+
+def _going_on(record: TrialRecord) -> TrialRecord:
+    return replace(record, status="running", reason="")

@@ -7,21 +7,20 @@ import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from data.replacing import copy_folder, write_text
+from search.distributed_trial import options_of_task, train_split
 from search.record import BAD_ENDINGS, BETWEEN_WARNINGS, METRICS, TrialRecord, one_line, split_warnings
-from search.trial import SAMPLE, Report, Reports, SharedWork, train_and_report
+from search.trial import SAMPLE, Report, Reports, SharedWork
 
 if TYPE_CHECKING:
     import ray
 
 RECORD = "fold.json"  # in a fold's folder: its record, which is a trial's, as of the last epoch
-# What the trial itself takes of a machine while its folds train: next to nothing, which Ray must be told as something.
-COORDINATOR = {"memory": 1.0}
-
 SECONDS_TO_END = 5.0  # for folds that are cancelled
 
 # Starts the training of a fold (from 0); gives Ray's stream of what it yields.
@@ -49,27 +48,27 @@ def train_over_folds(
     folds, max_epochs, folder = len(work.splits), params["max_epochs"], work.folder / trial_id
     task = ray.remote(
         num_returns="streaming",
-        num_cpus=work.needs.cpus,
-        num_gpus=work.needs.gpus,
         max_retries=0,
-        scheduling_strategy="DEFAULT",  # not inside what the trial itself takes, where there is no room
+        **options_of_task(work.needs),
     )(train_fold)
 
     def start(fold: int) -> Any:
-        return task.remote(params, trial_id, fold, shared)
+        return task.remote(params, trial_id, fold, [shared])
 
     records = [read_record(folder / fold_name(fold), trial_id, params) for fold in range(folds)]
 
     def unfinished(some: Iterable[int]) -> list[int]:
         return [fold for fold in some if records[fold].epochs < max_epochs]
 
-    with closing(_follow(unfinished([0]), start)) as first:
+    with closing(_follow(unfinished([0]), start, together=1)) as first:
         for fold, report, records[fold] in first:
             if report["status"] in BAD_ENDINGS:
                 yield _ending(fold, report)
                 return
             yield report | {"status": "running", "done": False, "folds": 1}
-    with closing(_follow(unfinished(range(1, folds)), start)) as others:
+    # Those whose processes share the places of the trial train one after the other.
+    together = folds if work.needs.workers == 1 else 1
+    with closing(_follow(unfinished(range(1, folds)), start, together)) as others:
         told = 1
         while told < folds:
             if unfinished([told]):
@@ -91,11 +90,12 @@ def train_over_folds(
 
 
 def train_fold(
-    params: Mapping[str, Any], trial_id: str, fold: int, work: SharedWork
+    params: Mapping[str, Any], trial_id: str, fold: int, shared: "list[ray.ObjectRef[SharedWork]]"
 ) -> Iterator[tuple[Report, TrialRecord]]:
     """Trains one fold (from 0), in a worker of Ray, and yields each report with the fold's record after it.
 
-    The record is on disk by then, so that what the fold has shown outlives whoever listens.
+    The record is on disk by then, so that what the fold has shown outlives whoever listens. shared: as in
+    `train_over_folds`, in a list, where Ray does not replace it by what it stands for.
     """
     try:
         import torch  # noqa: F401
@@ -103,9 +103,12 @@ def train_fold(
         import model.train  # noqa: F401
     except Exception:  # noqa: BLE001 - of half a library that an earlier fold left, cancelled while it imported it
         os._exit(1)  # a fresh process can
+    import ray
+
+    work = ray.get(shared[0])
     folder = work.folder / trial_id / fold_name(fold)
     record = read_record(folder, trial_id, params)
-    for report in train_and_report(params, folder, work, work.splits[fold]):
+    for report in train_split(params, folder, fold, work, shared[0]):
         if report["status"] not in BAD_ENDINGS:
             record = record.updated(report)
             write_text(folder / RECORD, json.dumps(asdict(record)))
@@ -140,6 +143,7 @@ def mean_report(records: Sequence[TrialRecord]) -> Report:
         "batch_parts": max((record.batch_parts or 1 for record in records), default=None),
         "warnings": BETWEEN_WARNINGS.join(_different_warnings(records)),
         "device": last.device,
+        "devices": last.devices,
     }
 
 
@@ -179,11 +183,14 @@ def _ending(fold: int, report: Report) -> Report:
     return report | {"reason": f"fold {fold + 1}: {report['reason']}"}
 
 
-def _follow(folds: Iterable[int], start: Start) -> Generator[tuple[int, Report, TrialRecord], None, None]:
-    """Trains these folds side by side, and yields what they do as it comes; when it is closed, so are they."""
+def _follow(
+    folds: Iterable[int], start: Start, together: int
+) -> Generator[tuple[int, Report, TrialRecord], None, None]:
+    """Trains these folds, so many side by side, and yields what they do as it comes; when it is closed, so are they."""
     import ray
 
-    streams: dict[Any, int] = {start(fold): fold for fold in folds}
+    waiting = iter(folds)
+    streams: dict[Any, int] = {start(fold): fold for fold in islice(waiting, together)}
     try:
         while streams:
             stream: Any = ray.wait(list(streams), num_returns=1)[0][0]
@@ -191,6 +198,7 @@ def _follow(folds: Iterable[int], start: Start) -> Generator[tuple[int, Report, 
                 report, record = ray.get(next(stream))
             except StopIteration:
                 del streams[stream]
+                streams |= {start(fold): fold for fold in islice(waiting, 1)}
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"fold {streams[stream] + 1}: {one_line(error)}") from None
             else:

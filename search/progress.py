@@ -11,6 +11,8 @@ from search.space import means_something
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search.budget import Limits
+
 SECONDS_BETWEEN_LINES = 30.0  # that only say how far the search has come, where there is no terminal
 
 
@@ -24,17 +26,20 @@ class Progress:
         self,
         console: "Console",
         *,
-        num_trials: int,
+        limits: "Limits",
+        devices: float,
         searched: Sequence[str],
         time_left: Callable[[Sequence[TrialRecord], float], float | None],
     ) -> None:
-        """num_trials: of the whole run. searched: the parameters that tell its trials apart. time_left: gives the
-        seconds that the search may still take, for its records and the seconds that are spent.
+        """limits: of the whole run; devices: how many one training has (see `Limits.over`). searched: the parameters
+        that tell its trials apart. time_left: gives the seconds that the search may still take, for its records and
+        the seconds that are spent.
         """
         from rich.live import Live
 
         self._console = console
-        self._num_trials = num_trials
+        self._limits = limits
+        self._devices = devices
         self._searched = searched
         self._time_left = time_left
         self._live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
@@ -55,7 +60,7 @@ class Progress:
             self._live.stop()
 
     def update(self, records: Sequence[TrialRecord], spent: float) -> None:
-        """Shows what is new. spent: seconds of the budget that are used up."""
+        """Shows what is new. spent: seconds since the run began, in all its sessions."""
         from rich.text import Text
 
         ended = {record.trial_id for record in records if record.status != "running"}
@@ -82,7 +87,12 @@ class Progress:
         bad = sum(record.status in BAD_ENDINGS for record in records)
         done = len(records) - running
         epochs = _epochs(records) - self._first_epochs
-        parts = [f"{done} of {self._num_trials} trials done, {running} running, {bad} ended badly"]
+        of_all = "" if self._limits.trials is None else f" of {self._limits.trials}"
+        trials = "trial" if done == 1 and not of_all else "trials"
+        parts = [f"{done}{of_all} {trials} done, {running} under way, {bad} ended badly"]
+        if self._limits.budget_amount is not None:
+            used = self._limits.budget_spent(records, self._devices) / self._limits.budget_amount
+            parts.append(f"{100 * used:.0f} % of the budget used")
         parts.append(f"{epochs / (time.monotonic() - self._began):.2g} epochs/s" if epochs else "waiting for an epoch")
         left = self._time_left(records, spent)
         if left is not None:

@@ -39,7 +39,8 @@ class TrialRecord:
     many were trained, those of all folds together. seconds: of training, over all its resumes and folds.
     images_per_second: of its last epoch. peak_memory_mb: the highest reported. parameters: of the network.
     gflops_per_megapixel: 10^9 operations of the network for a million pixels. batch_parts: in how many a batch
-    was computed. checkpoint: the folder of the model of best_epoch, below the folder of the run.
+    was computed. devices: how many devices it trains on: GPUs, parts of one included, or 1 on a CPU; None before it has
+    said so. checkpoint: the folder of the model of best_epoch, below the folder of the run.
     """
 
     trial_id: str
@@ -61,6 +62,7 @@ class TrialRecord:
     parameters: int | None = None
     gflops_per_megapixel: float | None = None
     batch_parts: int | None = None
+    devices: float | None = None
     checkpoint: str = ""
 
     @property
@@ -154,4 +156,5 @@ LATEST: dict[str, Callable[[Any], Any]] = {
     "parameters": whole,
     "gflops_per_megapixel": finite,
     "batch_parts": whole,
+    "devices": finite,
 }

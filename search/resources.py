@@ -45,14 +45,18 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What one training takes of a machine: CPU cores and GPUs, parts of one included."""
+    """What one training takes of a machine: CPU cores and GPUs, parts of one included.
+
+    workers: how many processes train together, each of which takes these, where need be on several machines.
+    """
 
     cpus: float
     gpus: float
+    workers: int = 1
 
     @property
     def threads(self) -> int:
-        """CPU threads of one training."""
+        """CPU threads of one process that trains."""
         return max(1, int(self.cpus))
 
     @property
@@ -60,15 +64,21 @@ class Needs:
         """What it trains on, as torch calls it."""
         return "cuda" if self.gpus else "cpu"
 
+    @property
+    def devices(self) -> float:
+        """How many devices one training has, for a budget of device-hours: GPUs, or 1 where it trains on a CPU."""
+        return (self.gpus or 1.0) * self.workers
+
     def fit(self, there: Sequence[Machine]) -> int:
         """How many trainings run on these machines side by side."""
         tolerance = 1e-6  # a third of a GPU fits three times
         by_cpus = [int(machine.cpus / self.cpus + tolerance) for machine in there]
         if self.gpus == 0:
-            return sum(by_cpus)
-        return sum(
-            min(cpus, int(machine.gpus / self.gpus + tolerance)) for cpus, machine in zip(by_cpus, there, strict=True)
-        )
+            return sum(by_cpus) // self.workers
+        # A part of a GPU lies on one GPU: of 0.4 two fit on each, however many there are.
+        on_each = int(1 / self.gpus + tolerance) if self.gpus < 1 else 1
+        by_gpus = [int(machine.gpus / max(1.0, self.gpus) + tolerance) * on_each for machine in there]
+        return sum(map(min, by_cpus, by_gpus)) // self.workers
 
 
 @contextmanager
@@ -162,14 +172,18 @@ def machines() -> list[Machine]:
     return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
 
 
-def choose_needs(cpus: float, gpus: float | None, there: Sequence[Machine]) -> Needs:
-    """What each trial takes: as asked, and one GPU where there are any and nothing was asked.
+def choose_needs(cpus: float | None, gpus: float | None, there: Sequence[Machine]) -> Needs:
+    """What each trial takes: as asked; where nothing is, a core for each GPU, and one GPU where there are any.
 
-    Raises InputError when not even one trial fits on any machine.
+    Of several GPUs, each has a process of its own, and its part of the cores. Raises InputError when not even one trial
+    fits on the machines.
     """
     if gpus is None:
         gpus = 1.0 if any(machine.gpus >= 1 for machine in there) else 0.0
-    needs = Needs(cpus=cpus, gpus=gpus)
+    workers = max(1, int(gpus))
+    if cpus is None:
+        cpus = float(workers)
+    needs = Needs(cpus=cpus / workers, gpus=gpus / workers, workers=workers)
     if needs.fit(there) == 0:
         found = " and ".join(f"one with {machine.cpus:g} CPUs and {machine.gpus:g} GPUs" for machine in there)
         raise InputError(

@@ -16,8 +16,11 @@ from data.readers import load
 from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
+from search.budget import Limits, check_target, remedy
+from search.contradictions import check_conditions
+from search.packing import pack
 from search.record import records_from_study, split_warnings
-from search.resources import Needs, check_shared, choose_needs, machines, running_ray
+from search.resources import Needs, check_shared, machines, running_ray
 from search.run_folder import (
     RunFolder,
     check_same_data,
@@ -30,12 +33,13 @@ from search.run_folder import (
 )
 from search.settings import SearchSettings, check_same_run
 from search.sources import check_sources, structure_of, with_whole_sources
-from search.space import Space, describe, parse_space, space_texts
+from search.space import Space, describe, most, parse_space, space_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from search.driver import Outcome
+    from search.prior import PastTrial
     from search.record import TrialRecord
 
 NO_MODEL = 1
@@ -53,14 +57,16 @@ def run(
     Without any option it is a small search on synthetic retinas. The results lie in runs/NAME.
     """
     asked = parse_space(settings.space, pinned=structure_of(settings.init_from))
-    chosen = space_texts(with_whole_sources(asked))
-    settings = replace(settings, space=tuple(f"{name}={text}" for name, text in chosen.items()))
+    settings = replace(settings, space=space_texts(with_whole_sources(asked)))
     if settings.print_config:
         print(settings.as_yaml(), end="")
         return OK
     space = parse_space(settings.space, pinned=settings.pinned)
+    check_conditions(space)
     check_sources(space)
+    limits = settings.limits(most(space, "max_epochs"))
     data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
+    check_target(limits.target, data.class_names)
     splits = split_data(data, settings.splitting)
     warnings = check_data(data, splits, settings)
 
@@ -70,20 +76,41 @@ def run(
     facts = describe_data(data, splits)
     with opened_run(settings) as folder, ExitStack() as running:
         check_same_data(folder, facts)
+        past = look_back(settings, folder, data.fingerprint)
         with console.status("starting Ray"):
             running.enter_context(running_ray(settings.address))
-        there = machines()
-        needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
         check_shared(folder.path)
-        introduce(folder, data, splits, needs.fit(there), console)
+        with console.status("measuring how many trials share a machine"):
+            packing = pack(settings, limits, space, data, splits[0], anew=settings.dry_run)
+        needs = packing.needs
+        introduce(folder, data, splits, needs.fit(machines()), console)
+        if packing.words:
+            console.print(packing.words)
         warn(warnings, settings, console)
         if settings.dry_run:
-            return rehearse(settings, space, data, splits[0], needs, folder, console)
+            return rehearse(limits, space, data, splits[0], needs, folder, console)
+        if folder.journal.is_file():
+            from search.driver import check_limits
+            from search.study import open_study
+
+            check_limits(open_study(folder.journal), limits, needs.devices)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
-        outcome = search_with_progress(settings, space, data, splits, folder, needs, console)
+        outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past)
     return conclude(settings, folder, data, outcome, console)
+
+
+def look_back(settings: SearchSettings, folder: RunFolder, fingerprint: str) -> Sequence["PastTrial"]:
+    """What earlier runs have shown; nothing for a run that goes on and remembers what it began with."""
+    if not settings.warm_start:
+        return ()
+    from search.study import PAST, open_study
+    from search.warm_start import past_trials
+
+    if folder.journal.is_file() and PAST in open_study(folder.journal).user_attrs:
+        return ()
+    return past_trials(settings.warm_start, fingerprint)
 
 
 @contextmanager
@@ -102,10 +129,13 @@ def opened_run(settings: SearchSettings) -> Iterator[RunFolder]:
 
 
 def read_saved(folder: RunFolder) -> Mapping[str, Any]:
-    """The settings with which a run began."""
+    """The settings with which a run began. Raises InputError for a file that holds none."""
     import yaml
 
-    saved = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
+    try:
+        saved = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        saved = None
     if not isinstance(saved, dict):
         raise InputError(
             f"{str(folder.settings)!r} holds no settings: bring it back, or start a run with another --name."
@@ -165,7 +195,7 @@ def introduce(
     console.print(
         f"{folder.path}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
         f"{describe_splits(splits)}; "
-        f"{at_once} trials at a time"
+        f"{at_once} trial{'s' * (at_once != 1)} at a time"
     )
 
 
@@ -179,7 +209,7 @@ def describe_splits(splits: Sequence[Split]) -> str:
 
 
 def rehearse(
-    settings: SearchSettings,
+    limits: Limits,
     space: Space,
     data: SegmentationData,
     split: Split,
@@ -190,15 +220,14 @@ def rehearse(
     """Measures what the search would take, and says so; and what the trials of a run that goes on say of it."""
     from search.cost_model import fit_costs
     from search.dry_run import describe_costs, describe_estimates, estimate_extremes
-    from search.study import read_study
+    from search.study import open_study
 
     for line in describe(space):
         console.print(line)
-    for line in describe_estimates(
-        estimate_extremes(space, data, split, needs), space, settings, needs.fit(machines())
-    ):
+    estimates = estimate_extremes(space, data, split, needs)
+    for line in describe_estimates(estimates, limits, needs.fit(machines()), needs.devices):
         console.print(line)
-    earlier = records_from_study(read_study(folder.journal)) if folder.journal.exists() else []
+    earlier = records_from_study(open_study(folder.journal)) if folder.journal.exists() else []
     model = fit_costs(earlier, data, split)
     if model is not None:
         for line in describe_costs(model, space):
@@ -208,12 +237,14 @@ def rehearse(
 
 def search_with_progress(
     settings: SearchSettings,
+    limits: Limits,
     space: Space,
     data: SegmentationData,
     splits: tuple[Split, ...],
     folder: RunFolder,
     needs: Needs,
     console: "Console",
+    past: Sequence["PastTrial"],
 ) -> "Outcome":
     """The search, on the Ray that is running, shown on the console."""
     from search.cost_model import fit_costs
@@ -222,14 +253,20 @@ def search_with_progress(
     from search.time_left import TimeLeft
 
     searched = [name for name, domain in space.domains.items() if len(domain.ends) > 1]
-    left = TimeLeft(
-        num_trials=settings.num_trials,
-        folds=len(splits),
-        max_seconds=settings.max_seconds,
-        fit=lambda records: fit_costs(records, data, splits[0]),
-    )
-    with Progress(console, num_trials=settings.num_trials, searched=searched, time_left=left.after) as progress:
-        return search(settings, space, data, splits, folder, needs, look=progress.update, version=installed_version())
+    left = TimeLeft(limits=limits, devices=needs.devices, fit=lambda records: fit_costs(records, data, splits[0]))
+    with Progress(console, limits=limits, devices=needs.devices, searched=searched, time_left=left.after) as progress:
+        return search(
+            settings,
+            space,
+            data,
+            splits,
+            folder,
+            needs,
+            look=progress.update,
+            say=console.print,
+            version=installed_version(),
+            past=past,
+        )
 
 
 def conclude(
@@ -240,8 +277,9 @@ def conclude(
 
     leaderboard.render(leaderboard.to_frame(outcome.records, data.class_names), console, top=TOP_ROWS)
     console.print(f"leaderboard: {folder.leaderboard}")
-    if settings.resume and not outcome.interrupted:
-        console.print(f"{len(outcome.records)} trials are done; for more of them, give a larger --num-trials")
+    if outcome.ending:
+        more = remedy(outcome.ending)
+        console.print(f"ended:       {outcome.ending}" + (f"; to go on, --resume it with {more}" if more else ""))
     if outcome.best is not None:
         of_folds = "" if settings.folds == 1 else f", mean of {outcome.best.folds} of {settings.folds} folds"
         console.print(

@@ -1,19 +1,23 @@
 """The searcher: what Ray Tune asks for hyperparameters and tells results, answered by an Optuna study."""
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from model.config import TrainConfig
+from search.history import history_of
+from search.prior import PastTrial
+from search.proposals import Proposals
 from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
-from search.space import Space, start_points, suggest
-from search.study import make_sampler, open_study
+from search.space import Space
+from search.start import searched_values
+from search.study import PAST, open_study
 
 # What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
 OUT_OF_MEMORY = ("low on memory", "OutOfMemoryError", "out of memory")
@@ -24,9 +28,10 @@ class StudySearcher(Searcher):
     """Asks an Optuna study for what to try, and tells it what came of it.
 
     Everything it knows stands in the study: an Optuna trial carries our `trial_id`, Ray's `ray_trial_id`, and `record`
-    (see `TrialRecord`), which is saved before the trial is told to Optuna. So a search whose driver was killed at any
-    moment goes on with a new searcher on the same journal: trials that had ended are told, the others are handed out
-    again, under the same id and with the same values.
+    (see `TrialRecord`), which is saved before the trial is told to Optuna. A trial comes into the study with all its
+    values, in one line of the journal. So a search whose driver was killed at any moment goes on with a new searcher on
+    the same journal: trials that had ended are told, the others are handed out again, under the same id and with the
+    same values. What it takes from the study when it opens it, it keeps count of from then on: nobody else may write.
 
     How endings are told: completed, as COMPLETE with the trial's highest `val_dice` (leaderboards rank by it, and its
     model is the one that is kept); stopped by the scheduler or by the end of the budget, as PRUNED; a bad ending
@@ -41,7 +46,9 @@ class StudySearcher(Searcher):
         *,
         journal: Path,
         space: Space,
-        num_trials: int,
+        searcher: str = "tpe",
+        past: Sequence[PastTrial] = (),
+        num_trials: int | None,
         seed: int,
         max_concurrent: int,
         reason_of: Callable[[str], str] | None = None,
@@ -50,13 +57,17 @@ class StudySearcher(Searcher):
     ) -> None:
         """Opens or makes the study.
 
-        num_trials: how many trials the study shall have, those of earlier sessions included. max_concurrent: how many
-        may be unfinished at a time. reason_of: gives, for a trial id of Ray's, why the scheduler ended the trial.
-        dataset, version: what the records say of them. Raises InputError for a study that cannot be continued.
+        searcher: a name of `search.samplers.SEARCHERS`. past: what earlier runs have shown; a study that goes on keeps
+        what it began with. num_trials: how many trials the study shall have, those of earlier sessions included; None
+        for any number. max_concurrent: how many may be unfinished at a time, without those that wait. reason_of: gives,
+        for a trial id of Ray's, why the scheduler ended the trial. dataset, version: what the records say of them.
+        Raises InputError for an unknown searcher and for a study that cannot be continued.
         """
         super().__init__()
         self._journal = journal.absolute()
         self._space = space
+        self._searcher = searcher
+        self._past = [asdict(trial) | {"values": searched_values(space, trial.values)} for trial in past]
         self._num_trials = num_trials
         self._seed = seed
         self._max_concurrent = max_concurrent
@@ -64,20 +75,23 @@ class StudySearcher(Searcher):
         self._dataset = dataset
         self._version = version
         self._live: dict[str, int] = {}  # trial id of Ray's -> number of the Optuna trial
-        self._study: optuna.Study | None = self._open()
+        self._waiting: set[str] = set()  # those of them that are set aside for better ones
+        self._count = 0  # trials of the study
+        self._left: list[int] = []  # numbers of the unfinished ones that have not been handed out in this session
+        self._proposals: Proposals | None = None
+        self._study: optuna.Study | None = None
+        self._open()
 
     @property
     def study(self) -> optuna.Study:
         """The study behind it."""
-        if self._study is None:
-            self._study = self._open()
-        return self._study
+        return self._open()[0]
 
     @property
-    def has_more(self) -> bool:
-        """Whether the study has trials left to start or to go on with."""
-        trials = self.study.get_trials(deepcopy=False)
-        return len(trials) < self._num_trials or any(trial.state == TrialState.RUNNING for trial in trials)
+    def draws_more(self) -> bool:
+        """Whether there are trials that have not been handed out yet."""
+        _, proposals = self._open()
+        return bool(self._left) or (self._may_start and proposals.has(self._count))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """A trial for Ray: every field of `TrainConfig`, and our own id of it under `trial_id`.
@@ -85,47 +99,56 @@ class StudySearcher(Searcher):
         Trials that an earlier session left unfinished come first. Gives `Searcher.FINISHED` when the study has all its
         trials, and None while as many as are allowed are running.
         """
-        trials = self.study.get_trials(deepcopy=False)
-        running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-        left = [number for number in running if number not in self._live.values()]
-        if not left and len(trials) >= self._num_trials:
-            return Searcher.FINISHED
-        if len(self._live) >= self._max_concurrent:
+        if not self.draws_more:
+            # Once Ray has heard of the end, it keeps no worker for a trial that waits while another one runs.
+            return None if 0 < len(self._waiting) < len(self._live) else Searcher.FINISHED
+        if not self.has_room:
             return None
-        trial = self._trial(left[0]) if left else self.study.ask()
-        record = self._record(trial)
-        trial.set_user_attr("ray_trial_id", trial_id)
-        self._live[trial_id] = trial.number
+        number = self._left.pop(0) if self._left else self._start()
+        if number is None:
+            return Searcher.FINISHED
+        self._live[trial_id] = number
+        trial = self._trial(number)
+        self.study._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", trial_id)
+        record = TrialRecord(**trial.user_attrs["record"])
         return {**record.config, TRIAL_ID: record.trial_id}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more trial may run."""
+        return len(self._live) - len(self._waiting) < self._max_concurrent
+
+    def free_place(self, trial_id: str) -> None:
+        """Takes note that a trial waits, for as long as others are better: another one may run in its place.
+
+        The sampler learns from what it has shown so far, as from a trial that was stopped there.
+        """
+        if trial_id in self._live:
+            self._waiting.add(trial_id)
+
+    def take_place(self, trial_id: str) -> None:
+        """Takes note that a trial which waited goes on."""
+        self._waiting.discard(trial_id)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Takes in what one epoch showed. A result of a trial that has ended already is left out."""
         if trial_id in self._live:
-            self._note(self._trial(self._live[trial_id]), result)
+            self._note(self._live[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Takes in the end of a trial, with its last result; the one over which it was stopped comes here only."""
         if trial_id not in self._live:
             return
-        trial = self._trial(self._live[trial_id])
-        record = self._note(trial, result or {})
+        number = self._live[trial_id]
+        record = self._note(number, result or {})
         reason = self._reason_of(trial_id) if self._reason_of else ""
         if error:
             status = "out_of_memory" if any(words in reason for words in OUT_OF_MEMORY) else "failed"
-            self._end(trial, record, status, reason or "its process died more often than it may be started again")
+            self._end(number, record, status, reason or "its process died more often than it may be started again")
         else:
-            self._end(trial, record, "stopped", reason or _where(record))
+            self._end(number, record, "stopped", reason or _where(record))
+        self._waiting.discard(trial_id)
         del self._live[trial_id]
-
-    def close(self, reason: str) -> None:
-        """Ends every unfinished trial as stopped, for this reason: what to do when the budget is used up.
-
-        After an interrupt it is not called, and the next session goes on with them.
-        """
-        for unfinished in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            trial = self._trial(unfinished.number)
-            self._end(trial, self._record(trial), "stopped", reason)
-        self._live.clear()
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Lets Ray's `max_concurrent_trials` set the limit; then Ray also asks for that many trials at once."""
@@ -141,67 +164,102 @@ class StudySearcher(Searcher):
         self.__setstate__(pickle.loads(Path(checkpoint_path).read_bytes()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None}
+        return {**self.__dict__, "_study": None, "_proposals": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def _open(self) -> optuna.Study:
-        """The study on disk, in which every trial whose record has an end is told."""
-        study = open_study(self._journal)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            saved = trial.user_attrs.get("record")
-            if saved is not None and saved["status"] != "running":
-                _tell(study, optuna.Trial(study, trial._trial_id), TrialRecord(**saved))
-        return study
+    @property
+    def _may_start(self) -> bool:
+        """Whether the study may have one more trial."""
+        return self._num_trials is None or self._count < self._num_trials
 
-    def _trial(self, number: int) -> optuna.Trial:
-        """The handle on a trial of the study."""
-        return optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+    def _open(self) -> tuple[optuna.Study, Proposals]:
+        """The study on disk, and what it is to try. Where it is opened, every trial whose record has an end is told."""
+        if self._study is None or self._proposals is None:
+            study = open_study(self._journal)
+            if PAST not in study.user_attrs:
+                study.set_user_attr(PAST, self._past)
+            self._proposals = Proposals(
+                self._space,
+                self._searcher,
+                past=[PastTrial(**trial) for trial in study.user_attrs[PAST]],
+                num_trials=self._num_trials,
+                seed=self._seed,
+            )
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                record = trial.user_attrs.get("record")
+                if record is None:  # not ours: somebody asked the study for it by other means
+                    study.tell(trial.number, state=TrialState.FAIL)
+                elif record["status"] != "running":
+                    _tell(study, trial.number, TrialRecord(**record))
+            unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            self._left = [trial.number for trial in unfinished if trial.number not in self._live.values()]
+            self._count = len(study.get_trials(deepcopy=False))
+            self._study = study
+        return self._study, self._proposals
 
-    def _record(self, trial: optuna.Trial) -> TrialRecord:
-        """The record in the study; the first one of a trial draws its values, or those that are still missing."""
-        saved = trial.user_attrs.get("record")
-        if saved is not None:
-            return TrialRecord(**saved)
-        self.study.sampler = make_sampler(
-            seed=self._seed, number=trial.number, num_trials=self._num_trials, starts=start_points(self._space)
-        )
-        config = TrainConfig(**suggest(self._space, trial))
+    def _trial(self, number: int) -> FrozenTrial:
+        """What the study has of a trial."""
+        storage = self.study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
+
+    def _start(self) -> int | None:
+        """Draws a trial and puts it into the study; its number, or None where nothing is left to try."""
+        study, proposals = self._open()
+        drawn = proposals.draft(self._count, lambda: history_of(study, [self._live[one] for one in self._waiting]))
+        if drawn is None:
+            return None
+        values, draft = drawn
         record = TrialRecord(
-            trial_id=f"t{trial.number:04d}", config=asdict(config), dataset=self._dataset, version=self._version
+            trial_id=f"t{self._count:04d}",
+            config=asdict(TrainConfig(**values)),
+            dataset=self._dataset,
+            version=self._version,
         )
-        trial.set_user_attr("trial_id", record.trial_id)
-        trial.set_user_attr("record", asdict(record))
-        return record
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=draft.params,
+            distributions=draft.distributions,
+            user_attrs={"trial_id": record.trial_id, "record": asdict(record)},
+            system_attrs=draft.notes,
+        )
+        study.add_trial(trial)
+        self._count += 1
+        return self._count - 1
 
-    def _note(self, trial: optuna.Trial, result: Mapping[str, Any]) -> TrialRecord:
+    def _note(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Reports the epoch to Optuna, unless it has been (a resumed trial repeats its last one), and to the record."""
         epoch, val_dice = whole(result.get("epoch")), finite(result.get("val_dice"))
-        reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if epoch is not None and val_dice is not None and epoch not in reported:
-            trial.report(val_dice, epoch)
-        record = self._record(trial).updated(result)
-        trial.set_user_attr("record", asdict(record))
+        trial = self._trial(number)
+        if epoch is not None and val_dice is not None and epoch not in trial.intermediate_values:
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, val_dice)
+        record = TrialRecord(**trial.user_attrs["record"]).updated(result)
+        self._save(trial, record)
         return record
 
-    def _end(self, trial: optuna.Trial, record: TrialRecord, status: str, reason: str) -> None:
+    def _end(self, number: int, record: TrialRecord, status: str, reason: str) -> None:
         """Saves how the trial ended, which is as it says itself if it does, and then tells Optuna."""
         if record.status == "running":
             record = record.updated({"status": status, "reason": reason})
-            trial.set_user_attr("record", asdict(record))
-        _tell(self.study, trial, record)
+            self._save(self._trial(number), record)
+        _tell(self.study, number, record)
+
+    def _save(self, trial: FrozenTrial, record: TrialRecord) -> None:
+        self.study._storage.set_trial_user_attr(trial._trial_id, "record", asdict(record))
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord) -> None:
+def _tell(study: optuna.Study, number: int, record: TrialRecord) -> None:
     """Tells Optuna the end that the record has."""
     assert record.status != "running"
     if record.status == "completed":
-        study.tell(trial, record.val_dice)
+        study.tell(number, record.val_dice)
         return
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    trial = optuna.Trial(study, trial_id)
     if record.status in BAD_ENDINGS and BAD_ENDING not in trial.constraints:
         trial.set_constraint(BAD_ENDING, 1.0)
-    study.tell(trial, state=TrialState.PRUNED)
+    study.tell(number, state=TrialState.PRUNED)
 
 
 def _where(record: TrialRecord) -> str:

@@ -10,6 +10,8 @@ from data.input_error import InputError, unknown_name
 from data.segmentation_data import Preparation, Splitting
 from data.split import check_splitting
 from model.config import TRANSFERS
+from search.budget import Limits, read_budget, read_seconds, read_target
+from search.rungs import LEAST_FOLDS
 from search.sources import whole_source
 
 CHOSEN_ONCE = (
@@ -21,14 +23,17 @@ CHOSEN_ONCE = (
     "init_from",
     "deterministic",
     "seed",
+    "searcher",
     "scheduler",
+    "warm_start",
 )  # what all trials of a run must share, and so cannot change when the run goes on
 THIS_TIME = ("name", "resume", "dry_run", "print_config")  # what concerns one start of the command, not the run
 
-Scheduler = Literal["asha", "none"]  # the names in the table of search/schedulers.py, which only loads with Ray
+# The names in the tables of search/schedulers.py and search/samplers.py, which take long to load.
+Scheduler = Literal["asha", "asha_promote", "hyperband", "median", "wilcoxon", "none"]
+SearcherName = Literal["tpe", "gp", "cma_es", "random", "quasi_random", "grid"]
+USUAL_TRIALS = 12  # where nothing is said of how long to search
 
-LONGEST_SECONDS = 366 * 86400
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FORBIDDEN_IN_NAMES = re.compile(r"[^\w.+-]")
 
 
@@ -39,18 +44,23 @@ class SearchSettings(Splitting, Preparation):
 
     data: Annotated[str, "Name of a data set, or a folder of pictures and masks."] = "synthetic"
     data_root: Annotated[Path | None, "Folder in which named data sets lie."] = None
-    num_trials: Annotated[int, "Trainings to try."] = 12
+    num_trials: Annotated[int | None, "Trainings to try; 12 where nothing else ends the search."] = None
     max_epochs: Annotated[int, "Epochs of a training that is not stopped early."] = 60
     max_time: Annotated[str | None, "Longest time of the whole search, such as 90s, 15m or 2h."] = None
-    space: Annotated[tuple[str, ...], "What to try: depth=3:5 (range), depth=4 (value), 'width=8|16' (choice)."] = ()
+    budget: Annotated[str | None, "Most that all trainings take: 20x (whole ones), 500epochs, 3h (of devices)."] = None
+    stop_at: Annotated[str | None, "End as soon as a training is this good, such as val_dice=0.82."] = None
+    patience: Annotated[int | None, "End when so many trainings in a row have brought nothing better."] = None
+    space: Annotated[tuple[str, ...], "What to try: small, default or large; depth=3:5, depth=4, 'width=8|16'."] = ()
+    warm_start: Annotated[tuple[Path, ...], "Folders of earlier runs that show where to look first."] = ()
     init_from: Annotated[str | None, "What to begin from: a model folder, a file of weights, or imagenet."] = None
     deterministic: Annotated[bool, "Trainings that repeat to the last bit on one kind of device; slower."] = False
     name: Annotated[str | None, "Name of the run's folder; otherwise made from the data and a number."] = None
     storage: Annotated[Path, "Folder of all runs; for a cluster, one that its machines share."] = Path("runs")
     address: Annotated[str | None, "Ray cluster to join: host:port, or auto for this machine's."] = None
-    cpus_per_trial: Annotated[float, "CPU cores of one training."] = 1.0
-    gpus_per_trial: Annotated[float | None, "GPUs of one training, 0.5 for half of one; 1 where there are any."] = None
+    cpus_per_trial: Annotated[float | None, "CPU cores of one training; measured where nothing is said."] = None
+    gpus_per_trial: Annotated[float | None, "GPUs of one training: 0.5, or 4 that train together; or measured."] = None
     seed: Annotated[int, "Seed of the search and of every training."] = 0
+    searcher: Annotated[SearcherName, "What proposes trainings, from those that it has seen."] = "tpe"
     scheduler: Annotated[Scheduler, "What stops trainings that fall behind."] = "asha"
     resume: Annotated[bool, "Go on with the run of this --name, with its settings."] = False
     dry_run: Annotated[bool, "Check everything, estimate memory and time; train nothing."] = False
@@ -58,27 +68,51 @@ class SearchSettings(Splitting, Preparation):
 # fmt: on
 
     def __post_init__(self) -> None:
-        _require_at_least(self, 1, "num_trials", "max_epochs")
+        _require_at_least(self, 1, "num_trials", "max_epochs", "patience")
         _require_at_least(self, 0, "seed")
-        if not 0 < self.cpus_per_trial < float("inf"):
+        if self.cpus_per_trial is not None and not 0 < self.cpus_per_trial < float("inf"):
             raise InputError(f"cpus_per_trial {self.cpus_per_trial:g} must be above 0, such as 1.")
+        if self.searcher not in get_args(SearcherName):
+            raise unknown_name("searcher", self.searcher, get_args(SearcherName))
         if self.scheduler not in get_args(Scheduler):
             raise unknown_name("scheduler", self.scheduler, get_args(Scheduler))
         _check_gpus(self.gpus_per_trial)
-        if self.max_time is not None:
-            read_seconds(self.max_time)
+        for text, read in ((self.max_time, read_seconds), (self.budget, read_budget), (self.stop_at, read_target)):
+            if text is not None:
+                read(text)
         if self.name is not None:
             _check_name(self.name)
         check_splitting(self.splitting)
+        if self.scheduler == "wilcoxon" and self.folds < LEAST_FOLDS:
+            raise InputError(
+                f"scheduler 'wilcoxon' compares trials fold by fold, and cannot tell by {self.folds}: "
+                f"add --folds {LEAST_FOLDS} or more, or take 'median'."
+            )
+        object.__setattr__(self, "warm_start", tuple(Path(run).absolute() for run in self.warm_start))
         if self.init_from is not None:
             object.__setattr__(self, "init_from", whole_source(self.init_from))
         if self.resume and self.name is None:
             raise InputError("--resume needs the run to go on with: add its --name.")
 
     @property
-    def max_seconds(self) -> float | None:
-        """Longest time of the whole search in seconds, or None for no limit."""
-        return None if self.max_time is None else read_seconds(self.max_time)
+    def trials_limit(self) -> int | None:
+        """How many trials the whole run shall have; None where something else is to end it."""
+        others = (self.max_time, self.budget, self.stop_at, self.patience)
+        if self.num_trials is None and all(other is None for other in others):
+            return USUAL_TRIALS
+        return self.num_trials
+
+    def limits(self, max_epochs: int) -> Limits:
+        """What ends the whole run, whose trainings have at most so many epochs (which the space says)."""
+        return Limits(
+            trials=self.trials_limit,
+            max_time=self.max_time,
+            budget=None if self.budget is None else read_budget(self.budget),
+            target=None if self.stop_at is None else read_target(self.stop_at),
+            patience=self.patience,
+            max_epochs=max_epochs,
+            folds=self.folds,
+        )
 
     @property
     def pinned(self) -> dict[str, Any]:
@@ -112,20 +146,6 @@ class SearchSettings(Splitting, Preparation):
         return yaml.safe_dump(self.as_mapping(), sort_keys=False, allow_unicode=True)
 
 
-def read_seconds(text: str) -> float:
-    """Seconds of a duration such as 90s, 15m, 2h or 1h30m. Raises InputError for anything else, and for 0."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        raise InputError(f"max_time {text[:40]!r} has no unit: write {text[:40]}m for minutes, or s, h or d.")
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    else:
-        raise InputError(f"max_time {text!r} is no duration: write it like 90s, 15m or 1h30m.")
-    if not 0 < seconds <= LONGEST_SECONDS:
-        raise InputError(f"max_time {text[:40]!r} must be above 0 and at most a year: write it like 90s, 15m or 1h30m.")
-    return seconds
-
-
 def check_same_run(asked: SearchSettings, saved: Mapping[str, Any], name: str) -> None:
     """Raises InputError when a run that goes on is asked for something that its finished trials did not share."""
     for setting in CHOSEN_ONCE:
@@ -138,10 +158,11 @@ def check_same_run(asked: SearchSettings, saved: Mapping[str, Any], name: str) -
 
 
 def _require_at_least(settings: SearchSettings, least: int, *names: str) -> None:
-    """Raises InputError when one of these settings is below `least`."""
+    """Raises InputError when one of these settings is below `least`; None is nothing that was asked."""
     for name in names:
-        if getattr(settings, name) < least:
-            raise InputError(f"{name} {getattr(settings, name)} must be {least} or more: raise it.")
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise InputError(f"{name} {value} must be {least} or more: raise it.")
 
 
 def _check_gpus(gpus: float | None) -> None:
@@ -168,4 +189,4 @@ def _plain(value: Any) -> Any:
     """The value as YAML writes it."""
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value

@@ -1,11 +1,12 @@
 """What trainings of a search begin from: where it lies, what it asks of a network, and whether it can be used."""
 
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from model.config import IMAGENET, TrainConfig
-from search.space import Choice, Space
+from search.domain import Choice, Domain
+from search.space import Space
 
 INIT_FROM = "init_from"  # the parameter that names them
 
@@ -17,10 +18,17 @@ def whole_source(source: str) -> str:
 
 def with_whole_sources(space: Space) -> Space:
     """The space in which sources are named so that workers in other folders find them, too."""
-    if INIT_FROM not in space.domains:
-        return space
-    sources = dict.fromkeys(map(whole_source, space.domains[INIT_FROM].ends))
-    return Space(domains={**space.domains, INIT_FROM: Choice(tuple(sources))})
+
+    def whole(domain: Domain) -> Choice:
+        return Choice(tuple(dict.fromkeys(map(whole_source, domain.ends))))
+
+    return Space(
+        domains={name: whole(one) if name == INIT_FROM else one for name, one in space.domains.items()},
+        conditions={
+            name: replace(one, among=whole(one.among)) if one.parent == INIT_FROM else one
+            for name, one in space.conditions.items()
+        },
+    )
 
 
 def structure_of(source: str | None) -> dict[str, Any]:
@@ -46,6 +54,8 @@ def check_sources(space: Space) -> None:
         return
     from model.transfer import STRUCTURE, check_init_from
 
-    names = [name for name in (*STRUCTURE, INIT_FROM) if name in space.domains]
-    for values in product(*(space.domains[name].ends for name in names)):
-        check_init_from(TrainConfig(**dict(zip(names, values, strict=True))))
+    # Whether weights of a published encoder fit, nothing but the encoder decides.
+    structure = STRUCTURE if any(map(structure_of, space.domains[INIT_FROM].ends)) else ("encoder",)
+    names = [name for name in (*structure, INIT_FROM) if name in space.domains]
+    for values in space.combinations(names):
+        check_init_from(TrainConfig(**values))

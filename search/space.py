@@ -1,131 +1,20 @@
-"""Which hyperparameters a search chooses, and from what: one line each, on top of which a person's own words go."""
+"""Which hyperparameters a search chooses, from what, and when: a preset with a person's own words on top of it."""
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data.input_error import InputError
 from model.config import TrainConfig, check_name
+from search.domain import Choice, Condition, Domain
+from search.presets import BARE, ONLY_WHEN, PRESETS, USUAL
+from search.space_text import FIELD_TYPES, checked_value, read_words, split_texts, write_words
 
 if TYPE_CHECKING:
     import optuna
 
-FIELD_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
-CHOICES: dict[str, Any] = {declared.name: declared.metadata.get("choices") for declared in fields(TrainConfig)}
-KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
-TRUTHS = {"true": True, "false": False}
-BETWEEN_OPTIONS = "[|,]"
-
-
-@dataclass(frozen=True)
-class Range:
-    """Every number from `low` to `high`, both included; whole ones when both are. `log` draws evenly by magnitude."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        assert type(self.low) is type(self.high) and self.low < self.high
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """The values between which all others lie."""
-        return (self.low, self.high)
-
-    def holds(self, value: Any) -> bool:
-        """Whether the value is one of them."""
-        return bool(self.low <= value <= self.high)
-
-    def suggest(self, name: str, trial: "optuna.Trial") -> int | float:
-        """A value for the trial."""
-        if isinstance(self.low, int):
-            return trial.suggest_int(name, self.low, int(self.high), log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
-
-    def __str__(self) -> str:
-        return f"{self.low} to {self.high}" + (" (log)" if self.log else "")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a few values; a single one is pinned, and nothing is searched."""
-
-    options: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        assert len(set(self.options)) == len(self.options) > 0
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """The values between which all others lie."""
-        return self.options
-
-    def holds(self, value: Any) -> bool:
-        """Whether the value is one of them."""
-        return value in self.options
-
-    def suggest(self, name: str, trial: "optuna.Trial") -> Any:
-        """A value for the trial."""
-        return self.options[0] if len(self.options) == 1 else trial.suggest_categorical(name, self.options)
-
-    def __str__(self) -> str:
-        return " or ".join(map(str, self.options))
-
-
-Domain = Range | Choice
-
-
-@dataclass(frozen=True)
-class Condition:
-    """That the parameter `parent` has one of these values, or, with `unless`, none of them."""
-
-    parent: str
-    values: tuple[Any, ...]
-    unless: bool = False
-
-    def holds(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether it is so beside these values of all parameters."""
-        return (chosen[self.parent] in self.values) != self.unless
-
-    def __str__(self) -> str:
-        return f"{self.parent} is {'not ' * self.unless}{' or '.join(str(value) or 'empty' for value in self.values)}"
-
-
-CROSS_ENTROPIES = ("weighted_ce", "dice_ce", "focal")  # the losses that weigh classes and pixels
-
-# fmt: off
-DEFAULT_DOMAINS: dict[str, Domain] = {
-    "block":         Choice(("plain", "residual")),
-    "depth":         Range(3, 4),
-    "width":         Choice((8, 16)),
-    "dropout":       Range(0.0, 0.3),
-    "loss":          Choice(("dice", "weighted_ce", "dice_ce", "focal", "tversky")),
-    "class_weight":  Choice(("none", "square_root", "median_frequency")),
-    "learning_rate": Range(1e-3, 2e-2, log=True),
-    "weight_decay":  Range(1e-6, 1e-2, log=True),
-    "batch_size":    Choice((4, 8, 16)),
-    "crop_size":     Choice((64, 128, 256)),
-    "rare_crops":    Choice((0.0, 0.5)),
-    "augmentation":  Range(0.2, 1.0),
-}
-# A parameter that means something only when another one does and has a value as told; it keeps its default otherwise.
-ONLY_WHEN: dict[str, Condition] = {
-    "dilation":      Condition("encoder", ("own",)),
-    "dropout_place": Condition("dropout", (0.0,), unless=True),
-    "transfer":      Condition("init_from", ("",), unless=True),
-    "transfer_rate": Condition("transfer", ("encoder", "all")),
-    "freeze_epochs": Condition("transfer", ("encoder", "all")),
-    "class_weight":  Condition("loss", CROSS_ENTROPIES),
-    "edge_weight":   Condition("loss", CROSS_ENTROPIES),
-    "focal_gamma":   Condition("loss", ("focal",)),
-    "tversky_alpha": Condition("loss", ("tversky",)),
-    "momentum":      Condition("optimizer", ("sgd",)),
-    "rare_crops":    Condition("crop_size", (0,), unless=True),
-}
-# fmt: on
+SIZES = ("passes", "depth", "width", "batch_size", "crop_size")  # what decides on how demanding a training is
+WHOLE_IMAGE = 2**16  # side in pixels to reckon with where crops are whole images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,31 +23,100 @@ class Space:
 
     domains: parameter name -> the values it may take, in the order of the fields of `TrainConfig`. A field that is
         not there keeps its default.
+    conditions: parameter name -> when it takes one of them; it keeps its default otherwise. `ONLY_WHEN` holds besides.
     """
 
     domains: Mapping[str, Domain]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert set(self.conditions) <= set(self.domains) <= set(FIELD_TYPES)
+        assert not find_circle(self.conditions)
+
+    def asks(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Whether a training with these values of all parameters has one of its domain for this parameter."""
+        condition = self.conditions.get(name)
+        if name not in self.domains or not means_something(name, values):
+            return False
+        return condition is None or (condition.holds(values) and means_something(condition.parent, values))
+
+    def drawing_order(self, names: Iterable[str]) -> list[str]:
+        """These parameters and all that decide on them, each behind those that do."""
+        order: dict[str, None] = {}
+
+        def add(name: str) -> None:
+            for parent in deciders(name, self.conditions):
+                add(parent)
+            order.setdefault(name)
+
+        for name in names:
+            add(name)
+        return list(order)
+
+    def samples(self, name: str) -> tuple[Any, ...]:
+        """Values that stand for all others of the parameter: the ends, and what the conditions tell apart."""
+        conditions = (*ONLY_WHEN.values(), *self.conditions.values())
+        return self.domains[name].samples([end for one in conditions if one.parent == name for end in one.among.ends])
+
+    def combinations(self, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Every way in which trainings may have these parameters, by their `samples`, and those that decide on them.
+
+        A parameter that keeps its default is left out.
+        """
+        defaults = asdict(TrainConfig())
+
+        def extend(chosen: dict[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+            if not names:
+                yield chosen
+            elif self.asks(names[0], defaults | chosen):
+                for value in self.samples(names[0]):
+                    yield from extend(chosen | {names[0]: value}, names[1:])
+            else:
+                yield from extend(chosen, names[1:])
+
+        yield from extend({}, self.drawing_order(names))
 
 
 def parse_space(texts: Sequence[str] | Mapping[str, Any] = (), *, pinned: Mapping[str, Any] | None = None) -> Space:
-    """The default space with a person's own words on top of it.
+    """A preset with a person's own words on top of it.
 
     texts: one or more of `depth=3:5,width=8|16|32,learning_rate=1e-5:1e-2:log,loss=dice`, where a later word on a
         parameter replaces an earlier one; or a mapping from names to such values, lists or plain values
         (`{"depth": "3:5", "width": [8, 16], "loss": "dice"}`). `low:high` is a range with both ends, which is drawn
-        as the default one is unless `:log` or `:linear` follows; `a|b` (or `a,b`) is a choice; one value is pinned.
+        as in the presets unless `:log` or `:linear` follows; `a|b` (or `a,b`) is a choice; one value is pinned.
+        `edge_weight=0:5 if loss=weighted_ce|dice_ce` is searched there alone, and has its default elsewhere. Texts
+        may begin with the name of a preset (`large,depth=4`), of which `only` has nothing in it.
     pinned: values that the caller sets, or tuples of values to choose from, unless `texts` has something else to say.
 
     Raises InputError for a name that is no field of `TrainConfig`, text that cannot be read, a range turned round, a
-    log range that does not start above 0, an option named twice, or a value that `TrainConfig` does not allow.
+    log range that does not start above 0, an option named twice, a value that `TrainConfig` does not allow, a preset
+    that is not known or does not come first, conditions in a circle, and one on a parameter that is pinned.
     """
-    domains = dict(DEFAULT_DOMAINS)
-    for name, value in (pinned or {}).items():
-        domains[name] = Choice(value if isinstance(value, tuple) else (_checked(name, value),))
-    spoken = texts.items() if isinstance(texts, Mapping) else [pair for text in texts for pair in _pairs(text)]
+    preset, spoken = (USUAL, texts.items()) if isinstance(texts, Mapping) else split_texts(texts)
+    pinned = pinned or {}
+    domains = dict(PRESETS[preset])
+    for name, value in pinned.items():
+        domains[name] = Choice(value if isinstance(value, tuple) else (checked_value(name, value),))
+    conditions: dict[str, Condition] = {}
     for name, value in spoken:
         check_name(name)
-        domains[name] = _parse_domain(name, value)
-    return Space(domains={name: domains[name] for name in FIELD_TYPES if name in domains})
+        domains[name], condition = read_words(name, value)
+        conditions.pop(name, None)
+        if condition is None:
+            continue
+        if name in pinned and not isinstance(pinned[name], tuple):
+            raise InputError(
+                f"{name} {value!r} cannot have a condition, for {name} is set to {pinned[name]!r} elsewhere: "
+                "leave out the one or the other."
+            )
+        conditions[name] = condition
+    circle = find_circle(conditions)
+    if circle:
+        raise InputError(f"conditions go round in a circle: {_circle_in_words(circle)}; take one of them out.")
+    return Space(
+        domains={name: domains[name] for name in FIELD_TYPES if name in domains},
+        conditions={name: conditions[name] for name in FIELD_TYPES if name in conditions},
+    )
 
 
 def suggest(space: Space, trial: "optuna.Trial") -> dict[str, Any]:
@@ -166,37 +124,25 @@ def suggest(space: Space, trial: "optuna.Trial") -> dict[str, Any]:
     return _choose(space, lambda name, domain: domain.suggest(name, trial))
 
 
-def start_points(space: Space) -> list[dict[str, Any]]:
-    """What a search tries first: the default of each parameter that is searched, where the space has it.
-
-    Where it is searched how much to take over from another model, the same follows with nothing taken over.
-    """
-    defaults = asdict(TrainConfig())
-    start = {name: defaults[name] for name, domain in space.domains.items() if domain.holds(defaults[name])}
-    transfer = space.domains.get("transfer")
-    if transfer is None or len(transfer.ends) == 1 or not transfer.holds("none"):
-        return [start]
-    return [start, start | {"transfer": "none"}]
-
-
 def extremes(space: Space) -> tuple[TrainConfig, TrainConfig]:
     """The least and the most demanding training of the space, by passes, depth, width, batch size and crop size."""
-    sizes = ("passes", "depth", "width", "batch_size", "crop_size")
+    defaults = asdict(TrainConfig())
+    ways = list(space.combinations(name for name in SIZES if name in space.domains))
 
-    def size(value: int) -> float:
-        return value or math.inf  # crop_size 0 is the whole image
+    def config(chosen: Mapping[str, Any]) -> TrainConfig:
+        return TrainConfig(**_choose(space, lambda name, domain: chosen.get(name, domain.ends[0])))
 
-    def choose(pick: Callable[..., Any]) -> TrainConfig:
-        return TrainConfig(
-            **_choose(space, lambda name, domain: pick(domain.ends, key=size) if name in sizes else domain.ends[0])
-        )
-
-    return choose(min), choose(max)
+    demand = [_work_of_a_step(defaults | chosen) for chosen in ways]
+    return config(ways[demand.index(min(demand))]), config(ways[demand.index(max(demand))])
 
 
 def most(space: Space, name: str) -> Any:
     """The highest value that a trial of the space may have of this parameter."""
-    return max(space.domains[name].ends) if name in space.domains else getattr(TrainConfig(), name)
+    default = getattr(TrainConfig(), name)
+    if name not in space.domains:
+        return default
+    elsewhere = [default] if name in space.conditions or name in ONLY_WHEN else []
+    return max((*space.domains[name].ends, *elsewhere))
 
 
 def means_something(name: str, values: Mapping[str, Any]) -> bool:
@@ -205,109 +151,75 @@ def means_something(name: str, values: Mapping[str, Any]) -> bool:
     return condition is None or (condition.holds(values) and means_something(condition.parent, values))
 
 
-def space_texts(space: Space) -> dict[str, str]:
-    """The space as texts that `parse_space` reads back to the same space: parameter name -> `3:5`, `8|16`, `dice`."""
-    return {name: _domain_text(name, domain) for name, domain in space.domains.items()}
+def space_texts(space: Space) -> tuple[str, ...]:
+    """The space as texts that `parse_space` reads back to the same space: `only`, `depth=3:5`, `width=8|16`."""
+    conditions = space.conditions
+    return (
+        BARE,
+        *(f"{name}={write_words(name, domain, conditions.get(name))}" for name, domain in space.domains.items()),
+    )
 
 
 def describe(space: Space) -> list[str]:
-    """A line for each parameter, for people: `learning_rate  0.001 to 0.02 (log)`."""
+    """A line for each parameter, for people: `learning_rate  0.001 to 0.02 (log)`, with when it is searched."""
     width = max(map(len, space.domains), default=0)
     lines = []
     for name, domain in space.domains.items():
-        condition = f", only when {ONLY_WHEN[name]}" if name in ONLY_WHEN else ""
-        lines.append(f"{name:{width}}  {domain}{condition}")
+        when = " and ".join(map(str, _conditions(space, name)))
+        lines.append(f"{name:{width}}  {domain}" + (f", only when {when}" if when else ""))
     return lines
 
 
+def deciders(name: str, conditions: Mapping[str, Condition]) -> list[str]:
+    """The parameters whose values decide, with these conditions besides ours, on whether this one is searched."""
+    return [table[name].parent for table in (conditions, ONLY_WHEN) if name in table]
+
+
+def find_circle(conditions: Mapping[str, Condition]) -> list[str]:
+    """Parameters of which each depends on the next, and the last on the first; none where there are no such."""
+
+    def follow(path: list[str]) -> list[str]:
+        for parent in deciders(path[-1], conditions):
+            if parent in path:
+                return path[path.index(parent) :]
+            circle = follow([*path, parent])
+            if circle:
+                return circle
+        return []
+
+    return next(filter(None, (follow([name]) for name in conditions)), [])
+
+
 def _choose(space: Space, pick: Callable[[str, Domain], Any]) -> dict[str, Any]:
-    """What `pick` takes of each parameter that means something beside the values taken before it."""
-    defaults = asdict(TrainConfig())
+    """What `pick` takes of each parameter that is searched beside the values taken before it."""
+    values = asdict(TrainConfig())
     chosen: dict[str, Any] = {}
-    for name, domain in space.domains.items():
-        if means_something(name, defaults | chosen):
-            chosen[name] = pick(name, domain)
+    for name in space.drawing_order(space.domains):
+        if space.asks(name, values):
+            values[name] = chosen[name] = pick(name, space.domains[name])
     return chosen
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
-    """Names and values of one text; a comma that no `name=` follows stands inside a value."""
-    pairs = []
-    for part in re.split(r",(?=[^,=]*=)", text):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise InputError(f"space {text!r} cannot be read: write name=value, as in depth=3:5,loss=dice.")
-        pairs.append((name.strip(), value))
-    return pairs
+def _work_of_a_step(values: Mapping[str, Any]) -> float:
+    """How much arithmetic a step takes, in no unit: each level of a network takes about as much as the first one."""
+    side = values["crop_size"] or WHOLE_IMAGE
+    network = values["passes"] * (values["depth"] + 1) * values["width"] ** 2
+    return float(network * values["batch_size"] * side**2)
 
 
-def _parse_domain(name: str, value: Any) -> Domain:
-    """The domain that a value of a mapping, or a text, stands for."""
-    options = re.split(BETWEEN_OPTIONS, value) if isinstance(value, str) else value
-    if not isinstance(options, list | tuple):
-        return Choice((_read_value(name, options),))
-    if len(options) == 1 and isinstance(options[0], str) and ":" in options[0] and not _is_free_text(name):
-        return _parse_range(name, options[0])
-    if not options:
-        raise InputError(f"{name} [] has no value to choose from: name one or more.")
-    read = tuple(_read_value(name, option) for option in options)
-    for option in read:
-        if read.count(option) > 1:
-            raise InputError(f"{name} names {option!r} twice: name each value once.")
-    return Choice(read)
+def _conditions(space: Space, name: str) -> list[Condition]:
+    """When the parameter is searched: a person's condition, and ours, where that does not go without saying."""
+    asked, ours = space.conditions.get(name), ONLY_WHEN.get(name)
+    if asked is None or ours is None:
+        return [one for one in (asked, ours) if one is not None]
+    said = asked.parent == ours.parent and all(ours.holds({ours.parent: end}) for end in asked.among.ends)
+    return [asked] if said else [asked, ours]
 
 
-def _parse_range(name: str, text: str) -> Domain:
-    """The range that `low:high`, `low:high:log` or `low:high:linear` stands for."""
-    form = f"write {name}=low:high or {name}=low:high:log"
-    if FIELD_TYPES[name] not in (int, float):
-        raise InputError(f"{name} {text!r} is a range, but {name} is no number: name its values, with | between them.")
-    ends, scale = text.split(":")[:2], [part.strip() for part in text.split(":")[2:]]
-    if scale not in ([], ["log"], ["linear"]):
-        raise InputError(f"{name} {text!r} cannot be read as a range: {form}.")
-    low, high = (_read_value(name, end) for end in ends)
-    if low > high:
-        raise InputError(f"{name} {text!r} is turned round: {low} is more than {high}; write {name}={high}:{low}.")
-    log = scale == ["log"] if scale else _default_log(name)
-    if low == high:
-        return Choice((low,))
-    if log and low <= 0:
-        raise InputError(f"{name} {text!r} cannot be drawn by magnitude from {low}: start above 0, or end in :linear.")
-    return Range(low, high, log=log)
-
-
-def _read_value(name: str, value: Any) -> Any:
-    """One value of a parameter, read as its declared type and checked by `TrainConfig`."""
-    if isinstance(value, str):
-        kind = FIELD_TYPES[name]
-        if _is_free_text(name) and re.search(BETWEEN_OPTIONS, value):
-            raise InputError(f"{name} {value!r} has a comma or a bar in it, which stand between values: rename it.")
-        try:
-            value = TRUTHS[value.strip().lower()] if kind is bool else kind(value.strip())
-        except (KeyError, ValueError):
-            raise InputError(f"{name} {value!r} cannot be read as {KINDS[kind]}.") from None
-    return _checked(name, value)
-
-
-def _checked(name: str, value: Any) -> Any:
-    """The value as `TrainConfig` takes it. Raises InputError for one that it does not allow."""
-    return getattr(TrainConfig(**{name: value}), name)
-
-
-def _is_free_text(name: str) -> bool:
-    """Whether the parameter takes any text, such as the place of a file."""
-    return FIELD_TYPES[name] is str and CHOICES[name] is None
-
-
-def _domain_text(name: str, domain: Domain) -> str:
-    """The text that `_parse_domain` reads back to the same domain."""
-    if isinstance(domain, Choice):
-        return "|".join(str(option).lower() if isinstance(option, bool) else str(option) for option in domain.options)
-    scale = ":log" if domain.log else ":linear" if _default_log(name) else ""
-    return f"{domain.low}:{domain.high}{scale}"
-
-
-def _default_log(name: str) -> bool:
-    """Whether the parameter is drawn by magnitude unless something else is said."""
-    default = DEFAULT_DOMAINS.get(name)
-    return isinstance(default, Range) and default.log
+def _circle_in_words(circle: Sequence[str]) -> str:
+    """How the parameters of a circle depend on each other."""
+    steps = []
+    for name, parent in zip(circle, (*circle[1:], circle[0]), strict=True):
+        always = "always " if name in ONLY_WHEN and ONLY_WHEN[name].parent == parent else ""
+        steps.append(f"{always}depends on {parent}")
+    return f"{circle[0]} " + ", which ".join(steps)

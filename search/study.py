@@ -1,21 +1,16 @@
 """Opening the Optuna study that is the memory of a run: one journal file in the run's folder."""
 
 import os
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from data.input_error import InputError
 
 STUDY_NAME = "unet-search"
+PAST = "past"  # the study's attribute: what earlier runs had shown when it began
 DIRECTION = optuna.study.StudyDirection.MAXIMIZE
 # A driver killed while it held the journal's lock leaves the lock behind; a write takes milliseconds.
 LOCK_GRACE_SECONDS = 5
@@ -47,22 +42,6 @@ def read_study(journal: Path) -> optuna.Study:
         return optuna.load_study(storage=_storage(journal), study_name=STUDY_NAME)
     except KeyError:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
-
-
-def make_sampler(*, seed: int, number: int, num_trials: int, starts: Sequence[dict[str, Any]]) -> BaseSampler:
-    """The sampler that draws trial `number` (from 0) of a search of `num_trials`; the first ones are `starts`.
-
-    Each trial has a sampler and a random stream of its own, so that a search that was interrupted draws what it would
-    have drawn, and never repeats its first draws. Half of a small budget, and never more than ten, is drawn at
-    random before the tree-structured Parzen estimator (Bergstra et al., 2011) has enough to go by. `group` keeps
-    a parameter that not every trial has (`search.space.ONLY_WHEN`) from shrinking the space that is drawn jointly.
-    """
-    stream = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Argument ``group``", category=ExperimentalWarning)
-        warnings.filterwarnings("ignore", message="PartialFixedSampler", category=ExperimentalWarning)
-        sampler = TPESampler(seed=stream, group=True, n_startup_trials=min(10, max(1, num_trials // 2)))
-        return PartialFixedSampler(starts[number], sampler) if number < len(starts) else sampler
 
 
 def _storage(journal: Path) -> JournalStorage:

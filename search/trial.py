@@ -38,36 +38,33 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
     """Trains with these parameters and yields a report after every epoch, going on from where the folder stands.
 
     Each report has a `status`; the last one also `done`, and a `reason` when the training ended badly. Closed early,
-    it lets go of what it held.
+    it lets go of what it held. Raises RankLostError when another process of the training is gone: no fault of its own.
     """
     import torch
 
     from model.device import release_memory
+    from model.distributed import RankLostError
 
     check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield from _train(params, folder, work, split)
+    except RankLostError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a training dies of becomes its row in the leaderboard
-        # On a full disk the reason must reach the row all the same.
-        with suppress(OSError):
-            (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
-        yield {"status": failure_status(error), "reason": failure_reason(error), "done": True}
+        yield bad_ending(error, folder)
     finally:
         release_memory(torch.device(work.needs.device))
 
 
 def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
     """The training itself, with its curves for TensorBoard."""
-    import torch
     from tensorboardX import SummaryWriter
 
-    from model.train import BEST, train
+    from model.train import BEST
 
-    torch.set_num_threads(work.needs.threads)
     config = TrainConfig.from_mapping(params)
-    device = work.needs.device
-    epochs: Any = (work.train or train)(config, work.data, split, device=device, folder=folder, resume=True)
+    epochs: Any = start_training(config, folder, work, split)
     checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()
     with closing(epochs), closing(SummaryWriter(str(folder))) as curves:
         warnings = ""
@@ -78,7 +75,22 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
             done = numbers["epoch"] >= config.max_epochs
             if done:
                 keep_sample(folder, work.data, split)
-            yield numbers | {"status": "completed" if done else "running", "checkpoint": checkpoint, "done": done}
+            yield numbers | {
+                "status": "completed" if done else "running",
+                "checkpoint": checkpoint,
+                "devices": work.needs.devices,
+                "done": done,
+            }
+
+
+def start_training(config: TrainConfig, folder: Path, work: SharedWork, split: Split) -> Iterator[Any]:
+    """The reports of the training, which goes on from where the folder stands."""
+    import torch
+
+    from model.train import train
+
+    torch.set_num_threads(work.needs.threads)
+    return (work.train or train)(config, work.data, split, device=work.needs.device, folder=folder, resume=True)
 
 
 def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:
@@ -115,6 +127,14 @@ def check_device(device: str) -> None:
 
     torch.zeros(1, device=device)
     reset_peak_memory(torch.device(device))
+
+
+def bad_ending(error: Exception, folder: Path) -> Report:
+    """The last report of a training that died of this error, whose whole story goes into the folder."""
+    # On a full disk the reason must reach the row all the same.
+    with suppress(OSError):
+        (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+    return {"status": failure_status(error), "reason": failure_reason(error), "done": True}
 
 
 def failure_status(error: Exception) -> str:

@@ -14,7 +14,7 @@ from data.input_error import InputError
 from data.split import split_data
 from model.checkpoint import load_model
 from model.config import TrainConfig
-from search.driver import Outcome
+from search.driver import Outcome, check_limits
 from search.leaderboard import read
 from search.record import TrialRecord
 from search.resources import choose_needs, machines
@@ -22,7 +22,7 @@ from search.run_folder import RunFolder
 from search.settings import SearchSettings
 from search.space import parse_space
 from search.study import read_study
-from tests.search.trainings import NODE, QUICK, TRACE, endless, seldom_judged, traced, troubled
+from tests.search.trainings import ASLEEP, NODE, QUICK, TRACE, endless, traced, troubled
 from tests.toys import colored_squares
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -55,17 +55,6 @@ def traces(folder: Path) -> dict[str, list[int]]:
 def states(folder: Path) -> list[str]:
     """The state of each trial in the study."""
     return [trial.state.name for trial in read_study(folder / "study.log").trials]
-
-
-def test_trials_that_are_judged_now_and_then_are_compared_where_they_are(tmp_path: Path) -> None:
-    asked = {"max_epochs": 8, "space": (*QUICK, "evaluate_every=3"), "scheduler": "asha", "folds": 2}
-    outcome = search_in(tmp_path, seldom_judged, num_trials=2, **asked)
-    well, poor = outcome.records
-    assert (well.status, well.epochs, well.folds) == ("completed", 16, 2)
-    assert (poor.status, poor.epochs) == ("stopped", 3)
-    assert poor.reason == "val_dice 0.8000 at epoch 3 is below the best third (0.9000)"
-    first, second = read_study(tmp_path / "study.log").trials
-    assert (set(first.intermediate_values), set(second.intermediate_values)) == ({3, 6, 8, 16}, {3})
 
 
 def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,51 +91,53 @@ def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / ".ray").exists()
 
 
-def test_at_its_time_limit_a_search_ends_its_trials_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-
-    def look(records: Sequence[TrialRecord], spent: float) -> None:
-        seen[:] = [record.epochs for record in records]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(search.driver.Ending, "out_of_time", property(lambda ending: seen == [2, 2]))
-        outcome = search_in(tmp_path, endless, look, num_trials=9, max_time="1h")
-    assert [(record.status, record.reason, record.epochs) for record in outcome.records] == [
-        ("stopped", "max_time 1h reached", 2)
-    ] * 2
-    assert states(tmp_path) == ["PRUNED", "PRUNED"]
+def test_at_a_limit_or_when_it_is_interrupted_a_search_ends_its_trials_and_goes_on_with_them(tmp_path: Path) -> None:
+    outcome = search_in(tmp_path, endless, num_trials=3, budget="4epochs")
+    reason = "budget 4epochs used up (4 of 4 epochs)"
+    assert (outcome.ending, outcome.interrupted) == (reason, False)
+    assert [(record.status, record.reason, record.epochs) for record in outcome.records] == [("stopped", reason, 2)] * 2
+    assert states(tmp_path) == ["WAITING", "WAITING"]
     assert outcome.best is not None
     assert (tmp_path / "best/model.safetensors").is_file()
 
-    # What was spent counts: there is no time for another trial, until there is more of it.
-    with pytest.raises(InputError, match=r"max_time 1s is used up \(.* s\): give a longer --max-time"):
-        search_in(tmp_path, traced, num_trials=3, max_time="1s")
-    assert search_in(tmp_path, traced, num_trials=2, max_time="1s").records == outcome.records
-    extended = search_in(tmp_path, traced, num_trials=3, max_time="2h").records
-    assert extended[:2] == outcome.records
-    assert [record.status for record in extended[2:]] == ["completed"]
+    # What earlier sessions took counts.
+    for asked, message in (
+        ({"budget": "1x"}, r"budget 1x used up \(4 of 3 epochs\) before: give a larger --budget\."),
+        ({"budget": "9x", "max_time": "0.001s"}, r"max_time 0.001s reached before: give a longer --max-time\."),
+        ({"stop_at": "val_dice>=1e-6"}, r"stop_at val_dice=1e-6 reached by t000. \(.*give a higher --stop-at\."),
+    ):
+        limits = SearchSettings(num_trials=3, **asked).limits(3)
+        with pytest.raises(InputError, match=message):
+            check_limits(read_study(tmp_path / "study.log"), limits, 1.0)
+    assert states(tmp_path) == ["WAITING", "WAITING"]
 
-
-def test_an_interrupted_search_goes_on_with_the_last_epochs_that_were_saved(tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    begun = [tmp_path / f"trials/t000{number}" / ASLEEP for number in range(2)]
+    for path in begun:
+        path.unlink(missing_ok=True)
     interrupts: list[int] = []
 
-    def interrupt_after_two_epochs(records: Sequence[TrialRecord], spent: float) -> None:
-        if not interrupts and [record.epochs for record in records] == [2, 2]:
+    def interrupt_when_both_are_at_work(records: Sequence[TrialRecord], spent: float) -> None:
+        if not interrupts and all(path.exists() for path in begun):
             interrupts.append(signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
-    outcome = search_in(tmp_path, endless, interrupt_after_two_epochs, num_trials=2)
-    assert outcome.interrupted
+    outcome = search_in(tmp_path, endless, interrupt_when_both_are_at_work, num_trials=3, budget="9x")
+    assert (outcome.ending, outcome.interrupted) == ("", True)
     assert [(record.status, record.epochs) for record in outcome.records] == [("running", 2), ("running", 2)]
     assert states(tmp_path) == ["RUNNING", "RUNNING"]
     assert read(tmp_path / "leaderboard.csv")["status"].to_list() == ["running", "running"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
-    records = search_in(tmp_path, traced, num_trials=2).records
-    assert [(record.trial_id, record.status, record.epochs) for record in records] == [
-        ("t0000", "completed", 3),
-        ("t0001", "completed", 3),
+    # The last epochs that were saved are not trained again.
+    extended = search_in(tmp_path, traced, num_trials=3, budget="9x")
+    assert extended.ending == "num_trials 3 reached"
+    assert [(record.trial_id, record.status, record.reason, record.epochs) for record in extended.records] == [
+        (f"t000{number}", "completed", "", 3) for number in range(3)
     ]
-    assert traces(tmp_path) == {"t0000": [1, 2, 3], "t0001": [1, 2, 3]}
+    assert states(tmp_path) == ["COMPLETE"] * 3
+    assert traces(tmp_path) == {f"t000{number}": [1, 2, 3] for number in range(3)}
+
+    # Where nothing is left to try, a limit that was reached is no obstacle.
+    check_limits(read_study(tmp_path / "study.log"), SearchSettings(num_trials=3, budget="1x").limits(3), 1.0)
+    assert search_in(tmp_path, traced, num_trials=3, budget="1x").records == extended.records

@@ -1,7 +1,6 @@
 """A search over folds: the score is the mean, folds are trained once, and hopeless trials cost one fold."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,20 +14,19 @@ import pytest
 import ray
 
 from model.checkpoint import WEIGHTS, load_tensors
-from search.folds import RECORD, mean_report, read_record
+from search.folds import RECORD, mean_report
 from search.leaderboard import read
-from search.record import TrialRecord, records_from_study
+from search.record import TrialRecord
 from search.study import read_study
 from search.trial import SAMPLE
-from tests.search.commands import SMALL, run_here, start
 from tests.search.test_driver import search_in, states
-from tests.search.test_resume import EPOCHS, epochs_drawn
 from tests.search.trainings import (
+    QUICK,
     TRACE,
     epoch_report,
+    seldom_judged,
     staged,
     staged_but_endless,
-    staged_but_hopeless,
     staged_with_trouble,
 )
 
@@ -86,13 +84,16 @@ def test_the_score_is_the_mean_over_the_folds_whatever_happens_to_their_processe
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_hopeless_trial_is_stopped_in_its_first_fold(tmp_path: Path) -> None:
-    first, second = search_in(tmp_path, staged_but_hopeless, num_trials=2, folds=3, scheduler="asha").records
-    assert (first.status, first.folds) == ("completed", 3)
-    assert (second.status, second.folds, second.epochs) == ("stopped", 1, 1)
-    assert re.fullmatch(r"val_dice 0.1000 at epoch 1 is below the best third \(0.2000\)", second.reason)
+def test_a_hopeless_trial_is_stopped_where_its_first_fold_is_judged(tmp_path: Path) -> None:
+    asked = {"max_epochs": 8, "space": (*QUICK, "evaluate_every=3"), "scheduler": "asha", "folds": 2}
+    first, second = search_in(tmp_path, seldom_judged, num_trials=2, **asked).records
+    assert (first.status, first.folds, first.epochs) == ("completed", 2, 16)
+    assert (second.status, second.folds, second.epochs) == ("stopped", 1, 3)
+    assert second.reason == "best val_dice 0.8000 by epoch 3 is not among the best third (0.9000)"
     assert second.checkpoint == "trials/t0001/fold-1/best"
     assert sorted(path.name for path in (tmp_path / "trials/t0001").iterdir()) == ["fold-1"]
+    shown = [set(trial.intermediate_values) for trial in read_study(tmp_path / "study.log").trials]
+    assert shown == [{3, 6, 8, 16}, {3}]
     wait_until_all_is_free()
 
 
@@ -117,33 +118,6 @@ def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_ar
     assert (after.status, after.folds, after.epochs) == ("completed", 3, 9)
     assert traces(tmp_path) == {f"t0000 fold-{fold}": [1, 2, 3] for fold in (1, 2, 3)}
     assert kept(tmp_path / after.checkpoint)["fold"] == 3
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_after_kill_9_no_finished_fold_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, where = tmp_path / "mine", ("--storage", str(tmp_path), "--name", "mine")
-    first, second = (folder / "trials/t0000" / f"fold-{fold}" for fold in (1, 2))
-    driver = start(*where, "--num-trials", "1", "--max-epochs", str(EPOCHS), "--folds", "2", *SMALL)
-    try:
-        while driver.poll() is None and read_record(second, "t0000", {}).epochs < 2:
-            time.sleep(0.05)
-    finally:
-        driver.kill()
-        driver.communicate()
-    assert 2 <= read_record(second, "t0000", {}).epochs < EPOCHS, "the search was over too soon"
-    trained_before = read_record(first, "t0000", {})
-
-    assert run_here("--resume", *where) == 0
-    out = capsys.readouterr().out
-    assert "; 2 folds of 9 to 10 to train on, 9 to 10 to choose by; 5 kept for the end; " in out.splitlines()[0]
-    (record,) = records_from_study(read_study(folder / "study.log"))
-    assert (record.status, record.folds, record.epochs) == ("completed", 2, 2 * EPOCHS)
-    assert f"val_dice {record.val_dice:.4f}, mean of 2 folds" in out
-    assert read_record(first, "t0000", {}) == trained_before
-    assert epochs_drawn(first) == [list(range(1, EPOCHS + 1))]
-    assert len(epochs_drawn(second)) == 2
-    both = [read_record(fold, "t0000", {}).val_dice for fold in (first, second)]
-    assert record.val_dice == pytest.approx(sum(both) / 2)
 
 
 def test_a_fold_without_any_class_measures_nothing() -> None:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from model.config import TrainConfig
+from search.budget import Limits, read_budget
 from search.progress import Progress, ending_line, in_words, short_config
 from search.record import Status, TrialRecord
 
@@ -24,12 +25,17 @@ def record(
 
 
 def shown(
-    *updates: list[TrialRecord], terminal: bool = False, num_trials: int = 4, left: float | None = None
+    *updates: list[TrialRecord],
+    terminal: bool = False,
+    num_trials: int | None = 4,
+    budget: str | None = None,
+    left: float | None = None,
 ) -> list[str]:
     """The lines that a console shows for these updates, half a minute apart."""
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=60, markup=False, highlight=False, soft_wrap=True)
-    with Progress(console, num_trials=num_trials, searched=SEARCHED, time_left=lambda *_: left) as progress:
+    limits = Limits(trials=num_trials, budget=None if budget is None else read_budget(budget), max_epochs=10)
+    with Progress(console, limits=limits, devices=0.5, searched=SEARCHED, time_left=lambda *_: left) as progress:
         for records in updates:
             progress._next_line = 0.0
             progress.update(records, spent=100.0)
@@ -57,15 +63,28 @@ def test_the_standing_says_how_far_the_search_has_come() -> None:
     later = [record(0, "completed", epochs=5, dice=0.75), record(1, "failed", dice=0.9), record(2, epochs=1, dice=0.5)]
     waiting, *_ = shown(first, later, later)
     standing = shown(first, later, later, left=100.0)[-1]
-    assert waiting == "0 of 4 trials done, 2 running, 0 ended badly, waiting for an epoch"
-    assert standing.startswith("2 of 4 trials done, 1 running, 1 ended badly, ")
+    assert waiting == "0 of 4 trials done, 2 under way, 0 ended badly, waiting for an epoch"
+    assert standing.startswith("2 of 4 trials done, 1 under way, 1 ended badly, ")
     assert " epochs/s, about 2 min left | " in standing
     assert standing.endswith(" | best so far t0000: val_dice 0.7500, depth 3, learning_rate 0.005")
 
 
+def test_without_a_number_of_trials_it_says_how_many_are_done() -> None:
+    one, other = record(0, "completed", epochs=10, dice=0.5, seconds=30), record(1, "completed", epochs=10, dice=0.4)
+    assert shown([one], num_trials=None)[-1].startswith("1 trial done, 0 under way, 0 ended badly, waiting")
+    assert shown([one, other], num_trials=None)[-1].startswith("2 trials done, ")
+
+
+def test_it_says_how_much_of_the_budget_is_used() -> None:
+    half = record(0, "completed", epochs=10, dice=0.5, seconds=30), record(1, epochs=10, dice=0.4, seconds=20)
+    assert " ended badly, 25 % of the budget used, " in shown([*half], budget="8x")[-1]
+    assert " ended badly, 25 % of the budget used, " in shown([*half], budget="100s")[-1], "half a device each"
+
+
 def test_a_log_says_where_it_stands_only_now_and_then() -> None:
     out = StringIO()
-    with Progress(Console(file=out), num_trials=4, searched=(), time_left=lambda *_: None) as progress:
+    limits = Limits(trials=4, max_epochs=10)
+    with Progress(Console(file=out), limits=limits, devices=1.0, searched=(), time_left=lambda *_: None) as progress:
         for _ in range(50):
             progress.update([record(0)], spent=1.0)
     assert out.getvalue() == ""

@@ -24,6 +24,10 @@ def machine(cpus: float, gpus: float = 0) -> Machine:
         (Needs(cpus=4, gpus=1), [machine(16, 8)], 4),
         (Needs(cpus=1, gpus=1), [machine(64), machine(8, 2)], 2),
         (Needs(cpus=1, gpus=1 / 3), [machine(8, 1)], 3),
+        (Needs(cpus=1, gpus=0.5), [machine(64), machine(3, 4), machine(16, 2)], 7),
+        (Needs(cpus=1, gpus=0.4), [machine(16, 2)], 4),
+        (Needs(cpus=1, gpus=0.7), [machine(16, 3)], 3),
+        (Needs(cpus=2, gpus=4), [machine(16, 8), machine(3, 8), machine(64, 2)], 3),
         (Needs(cpus=0.1, gpus=0), [machine(1)], 10),
         (Needs(cpus=1, gpus=2), [machine(8, 1), machine(8, 1)], 0),
         (Needs(cpus=1, gpus=0), [], 0),
@@ -45,7 +49,7 @@ def test_trials_fit_on_machines_one_by_one(needs: Needs, there: Sequence[Machine
 def test_a_trial_has_one_gpu_where_there_are_any_unless_asked_otherwise(
     asked: float | None, there: Sequence[Machine], gpus: float
 ) -> None:
-    assert choose_needs(1, asked, there) == Needs(cpus=1, gpus=gpus)
+    assert choose_needs(1, asked, there) == choose_needs(None, asked, there) == Needs(cpus=1, gpus=gpus)
 
 
 @pytest.mark.parametrize(("cpus", "gpus"), [(1, 3), (99, 0), (1, 0.5)])

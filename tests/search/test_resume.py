@@ -13,7 +13,7 @@ from search.record import records_from_study
 from search.study import read_study
 from tests.search.commands import SMALL, run_here, start
 
-EPOCHS = 20
+EPOCHS = 15
 
 
 def epochs_drawn(trial: Path) -> list[list[int]]:
@@ -26,7 +26,8 @@ def wait_for_one_done_and_one_begun(driver: "subprocess.Popen[str]", folder: Pat
     """The leaderboard as soon as it knows of a finished trial, and another one is in the middle."""
     while driver.poll() is None:
         time.sleep(0.1)
-        if (folder / "leaderboard.csv").exists():
+        # The third begins where another one is done; to look at all before would only keep them from their work.
+        if (folder / "trials/t0002").exists() and (folder / "leaderboard.csv").exists():
             rows = read(folder / "leaderboard.csv").set_index("trial_id")
             now = records_from_study(read_study(folder / "study.log"))
             begun = any(one.status == "running" and 3 <= one.epochs <= EPOCHS - 5 for one in now)
@@ -65,6 +66,12 @@ def test_after_kill_9_a_search_goes_on_with_a_larger_budget(tmp_path: Path, caps
     assert {trial_id: later[trial_id] for trial_id in ended} == ended
     told = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " completed: " in line]
     assert sorted(told) == sorted(set(after.index) - set(ended))
+
+    # What it cannot go on with is refused, and not kept.
+    kept = (folder / "settings.yaml").read_text()
+    assert run_here("--resume", *where, "--num-trials", "5", "--budget", "2x") == 2
+    assert capsys.readouterr().err.startswith("error: budget 2x used up (60 of 30 epochs) before: give a larger")
+    assert (folder / "settings.yaml").read_text() == kept
 
     # What had not goes on from the last epoch that was saved, which is told again.
     sessions = {path.name: epochs_drawn(path) for path in (folder / "trials").iterdir()}

@@ -31,7 +31,8 @@ def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
     assert errors == ""
     lines = out.splitlines()
     assert lines[0].startswith(f"{folder}: 24 images of ")
-    assert sorted(line.split(":")[0] for line in lines[1:4]) == [f"t000{number} completed" for number in range(3)]
+    told = [line.split(":")[0] for line in lines if " completed: " in line]
+    assert sorted(told) == [f"t000{number} completed" for number in range(3)]
     assert f"leaderboard: {folder}/leaderboard.csv" in lines
     assert re.fullmatch(rf"use it: +\S*python\S* -m model.predict {folder}/best PICTURES", lines[-1])
 
@@ -64,16 +65,19 @@ def test_a_dry_run_measures_and_leaves_nothing_behind(tmp_path: Path, capsys: py
         "depth 3, width 2, batch_size 4, crop_size 16, passes 1",
     )
     assert (
-        run_here("--storage", str(tmp_path / "runs"), "--dry-run", "--folds", "3", "--max-time", "2h", "--space", small)
+        run_here(
+            *("--storage", str(tmp_path / "runs"), "--dry-run", "--folds", "3", "--space", small),
+            *("--num-trials", "12", "--max-time", "2h"),
+        )
         == 0
     )
-    _, *space, first, second, total = capsys.readouterr().out.splitlines()
+    _, *space, first, second, total, time = capsys.readouterr().out.splitlines()
     assert "depth          2 to 3" in space
     assert first.startswith("smallest training (depth 2, ")
     assert second.startswith(f"largest training ({largest}): ")
     assert " parameters, " in second
     assert total.startswith("12 trials of 60 epochs in each of 3 folds, 2 at a time: ")
-    assert "--max-time ends it after 2h" in total
+    assert time.startswith("max_time 2h, 2 at a time: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,6 +146,18 @@ def test_an_interrupted_search_says_how_to_go_on() -> None:
     _, lines = ended(interrupted, Path("my runs/mine"), "my runs")
     assert lines[-1].endswith("--resume --name mine --storage 'my runs'")
     assert lines[-2].endswith("'my runs/mine/best' PICTURES")
+
+
+def test_a_search_says_why_it_is_over_and_how_to_go_on() -> None:
+    for ending, told in (
+        ("num_trials 12 reached", "num_trials 12 reached; to go on, --resume it with a larger --num-trials"),
+        ("nothing is left to try", "nothing is left to try"),
+    ):
+        outcome = Outcome(records=[RECORD], best=RECORD, interrupted=False, ending=ending)
+        _, lines = ended(outcome, Path("runs/mine"))
+        assert f"ended:       {told}" in lines
+    _, lines = ended(Outcome(records=[RECORD], best=RECORD, interrupted=True), Path("runs/mine"))
+    assert not any(line.startswith("ended:") for line in lines)
 
 
 def test_a_best_model_that_was_not_judged_on_all_folds_is_no_secret() -> None:

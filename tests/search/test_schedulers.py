@@ -1,154 +1,176 @@
-"""The schedulers: where rungs stand, who is stopped and why, and that a resumed search judges like any other."""
+"""The schedulers: what all of them hold to, whatever their name, and which names there are."""
 
 import math
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
-import optuna
+import numpy as np
 import pytest
+import torch
 from ray.tune.schedulers import TrialScheduler
 
 from data.input_error import InputError
-from search.schedulers import HalvingScheduler, make_scheduler
+from data.windows import place
+from model.config import TrainConfig
+from model.epoch import Lesson
+from search.patient_scheduler import PatientScheduler
+from search.rungs import Rungs
+from search.schedulers import SCHEDULERS, make_scheduler
+from search.settings import Scheduler
+from tests.search.paper_search import FOLD_EPOCHS, PaperSearch
+from tests.toys import colored_squares
 
-# val_dice by epoch; with first_rung 1 the rungs stand at 1, 3 and 9
-CURVES = {
-    "t0000": [0.30, 0.40, 0.50, 0.55, 0.60, 0.62, 0.64, 0.66, 0.68],
-    "t0001": [0.20, 0.70, 0.80, 0.80, 0.80, 0.80, 0.80, 0.80, 0.80],
-    "t0002": [0.40, 0.41, 0.42, 0.43, 0.44, 0.45, 0.46, 0.47, 0.48],
-    "t0003": [0.35, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90],
-    "t0004": [0.50, 0.60, 0.70, 0.80, 0.81, 0.82, 0.83, 0.84, 0.85],
-    "t0005": [0.45, 0.46, 0.49, 0.50, 0.51, 0.52, 0.53, 0.54, 0.55],
-}
+FOLDS = 5
+CASES = [(name, folds) for name in SCHEDULERS for folds in (1, FOLDS) if name != "wilcoxon" or folds > 1]
 
 
-def ray_trial(our_id: str, session: str = "", error_file: Path | None = None) -> Any:
-    return SimpleNamespace(
-        trial_id=f"ray{session}-{our_id}", config={"trial_id": our_id, "depth": 3}, error_file=error_file
+def of_name(name: str, folds: int = 1, **more: Any) -> PatientScheduler:
+    return make_scheduler(name, max_epochs=FOLD_EPOCHS, folds=folds, **more)
+
+
+def odd_curves(folds: int, max_epochs: int = FOLD_EPOCHS) -> dict[str, dict[int, float]]:
+    """Trials that get better at speeds of their own, with some noise, and now and then a result that is no number."""
+    draw = np.random.default_rng(1)
+    epochs = np.array([*range(1, max_epochs + 1), *(fold * max_epochs for fold in range(2, folds + 1))])
+    curves = {}
+    for number in range(16):
+        values = draw.uniform(0.2, 0.9) * (1 - np.exp(-epochs / draw.uniform(0.5, 4))) + draw.normal(
+            0, 0.03, len(epochs)
+        )
+        values[:-1][draw.random(len(epochs) - 1) < 0.1] = math.nan
+        curves[f"t{number:04d}"] = dict(zip(epochs.tolist(), values.tolist(), strict=True))
+    return curves
+
+
+def test_the_table_has_the_names_that_may_be_asked_for() -> None:
+    assert tuple(SCHEDULERS) == get_args(Scheduler)
+
+
+def test_a_name_that_is_not_known() -> None:
+    with pytest.raises(InputError, match=r"scheduler 'ahsa' is not known; .* Did you mean 'asha'"):
+        of_name("ahsa", 1)
+
+
+@pytest.mark.parametrize(("name", "folds"), CASES)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_trial_ends_once_and_whoever_is_stopped_is_told_why(name: str, folds: int, workers: int) -> None:
+    curves = odd_curves(folds)
+    scheduler = of_name(name, folds)
+    search = PaperSearch(scheduler, curves, workers=workers).run()
+    assert set(search.ended) == set(curves)
+    assert "completed" in search.ended.values()
+    assert ("stopped" in search.ended.values()) == (name != "none")
+    assert len(search.log) == len(set(search.log)), "no epoch is trained twice"
+    for our_id, status in search.ended.items():
+        assert (status == "completed") == (list(search.done[our_id]) == list(curves[our_id]))
+        assert (status == "stopped") == (scheduler.reason(f"ray1-{our_id}") != "")
+
+
+@pytest.mark.parametrize(("name", "folds"), CASES)
+def test_after_an_interrupt_the_search_comes_to_the_same_ends(name: str, folds: int) -> None:
+    curves = odd_curves(folds)
+    undisturbed = PaperSearch(of_name(name, folds), curves).run()
+    for results in range(1, len(undisturbed.log), 7):
+        first = PaperSearch(of_name(name, folds), curves).run(most_results=results)
+        second = PaperSearch(
+            of_name(name, folds, study=first.study()), curves, done=first.done, ended=first.ended, session="2"
+        ).run()
+        assert second.ended == undisturbed.ended
+        assert second.done == undisturbed.done
+
+
+@pytest.mark.parametrize(("name", "folds"), CASES)
+@pytest.mark.parametrize("result", [{}, {"epoch": 3}, {"val_dice": 0.1}, {"epoch": 3, "val_dice": math.nan}])
+def test_a_result_without_a_number_stops_nobody_and_leaves_no_trace(
+    name: str, folds: int, result: dict[str, Any]
+) -> None:
+    curves = odd_curves(folds)
+    undisturbed = PaperSearch(of_name(name, folds), curves).run()
+    search = PaperSearch(of_name(name, folds), curves)
+    odd: Any = SimpleNamespace(trial_id="ray-odd", config={"trial_id": "odd"}, status="RUNNING", error_file=None)
+    search.run(most_results=40)
+    search.scheduler.on_trial_add(search, odd)
+    for _ in range(3):
+        assert search.scheduler.on_trial_result(search, odd, result) == TrialScheduler.CONTINUE
+    search.scheduler.on_trial_complete(search, odd, result | {"status": "diverged"})
+    search.run()
+    assert (search.ended, search.log) == (undisturbed.ended, undisturbed.log)
+
+
+@pytest.mark.parametrize(("name", "folds"), CASES)
+def test_ray_is_named_no_metric_and_can_copy_it_at_any_time(name: str, folds: int) -> None:
+    curves = odd_curves(folds)
+    undisturbed = PaperSearch(of_name(name, folds), curves).run()
+    search = PaperSearch(of_name(name, folds), curves).run(most_results=30)
+    assert search.scheduler.metric is None
+    search.scheduler = pickle.loads(pickle.dumps(search.scheduler))
+    assert search.run().log == undisturbed.log
+
+
+@pytest.mark.parametrize(("name", "folds"), CASES)
+def test_no_trial_is_judged_before_the_first_rung(name: str, folds: int) -> None:
+    scheduler = make_scheduler(name, max_epochs=30, folds=folds)
+    search = PaperSearch(scheduler, odd_curves(folds, max_epochs=30), workers=3).run()
+    assert min(max(values) for values in search.done.values()) >= 3
+
+
+def test_none_stops_nobody() -> None:
+    earlier = PaperSearch(of_name("none"), {"t0000": dict.fromkeys(range(1, FOLD_EPOCHS + 1), 0.9)}).run()
+    scheduler = of_name("none", study=earlier.study())
+    search = PaperSearch(scheduler, {"t0001": dict.fromkeys(range(1, FOLD_EPOCHS + 1), 0.0)}).run()
+    assert search.ended == {"t0001": "completed"}
+    assert scheduler.reason("ray1-t0001") == ""
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "evaluate_every", "folds", "rungs"),
+    [
+        (1, 1, 1, (1,)),
+        (2, 1, 1, (1,)),
+        (3, 1, 1, (1, 3)),
+        (9, 1, 1, (1, 3, 9)),
+        (30, 1, 1, (3, 9, 27)),
+        (60, 1, 1, (6, 18, 54)),
+        (60, 2, 1, (6, 18, 54)),
+        (60, 4, 1, (8, 24)),
+        (60, 5, 1, (5, 15, 45)),
+        (60, 25, 1, (25,)),
+        (60, 60, 1, (60,)),
+        (60, 99, 1, (60,)),
+        (8, 3, 1, (3,)),
+        (60, 1, 5, (6, 18, 54, 162)),
+        (1, 1, 5, (1, 3)),
+    ],
+)
+def test_rungs_follow_from_the_epochs(max_epochs: int, evaluate_every: int, folds: int, rungs: tuple[int, ...]) -> None:
+    asked = {"max_epochs": max_epochs, "evaluate_every": evaluate_every, "folds": folds}
+    assert Rungs(**asked).epochs == rungs
+    for name in ("asha", "hyperband"):
+        assert tuple(make_scheduler(name, **asked).rungs) == rungs, "Ray's own stand where ours do"
+    assert tuple(make_scheduler("asha_promote", **asked).rungs) == tuple(
+        epoch for epoch in rungs if epoch < folds * max_epochs
     )
 
 
-def run(scheduler: HalvingScheduler, our_ids: list[str], done: dict[str, dict[int, float]], until: int, session: str):
-    """Runs trials side by side up to an epoch, going on from what is done; returns the epochs of those stopped."""
-    trials = {our_id: ray_trial(our_id, session) for our_id in our_ids}
-    stopped = {}
-    for trial in trials.values():
-        scheduler.on_trial_add(None, trial)
-    for epoch in range(1, until + 1):
-        for our_id, trial in trials.items():
-            if epoch in done.setdefault(our_id, {}) or our_id in stopped:
-                continue
-            value = done[our_id][epoch] = CURVES[our_id][epoch - 1]
-            result = {"epoch": epoch, "val_dice": value}
-            if scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
-                scheduler.on_trial_complete(None, trial, result)
-                stopped[our_id] = epoch
-    return stopped
+def test_the_best_so_far_is_that_of_the_most_folds() -> None:
+    values = {1: 0.5, 2: math.nan, 3: 0.4, 4: 0.7, 5: 0.6, 10: 0.55, 15: 0.65}
+    assert Rungs(max_epochs=5, folds=3).best_so_far(values) == {1: 0.5, 3: 0.5, 4: 0.7, 5: 0.7, 10: 0.55, 15: 0.65}
+    assert Rungs(max_epochs=15).best_so_far(values)[15] == 0.7
 
 
-def study_of(done: dict[str, dict[int, float]]) -> optuna.Study:
-    study = optuna.create_study(direction="maximize")
-    for our_id, values in done.items():
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState.PRUNED, intermediate_values=values, user_attrs={"trial_id": our_id}
-            )
-        )
-    return study
+@pytest.mark.parametrize("batch_size", [2, 16])
+@pytest.mark.parametrize("crop_size", [16, 32])
+def test_an_epoch_is_as_much_training_whatever_the_batch(batch_size: int, crop_size: int) -> None:
+    pictures = place(colored_squares("binary"), (0, 1, 2, 3), torch.device("cpu"))
+    no_loss: Any = None
+    config = TrainConfig(batch_size=batch_size, crop_size=crop_size, epoch_pixels=16_000)
+    lesson = Lesson(config=config, pictures=pictures, names=("",) * 4, loss_of=no_loss, bfloat16=False)
+    assert lesson.steps * batch_size * crop_size**2 == 16_384
 
 
-@pytest.mark.parametrize(
-    ("max_epochs", "rungs"), [(1, [1]), (2, [1]), (3, [1, 3]), (9, [1, 3, 9]), (30, [3, 9, 27]), (60, [6, 18, 54])]
-)
-def test_rungs_follow_from_the_epochs(max_epochs, rungs):
-    assert make_scheduler("asha", max_epochs=max_epochs).rungs == rungs
-
-
-@pytest.mark.parametrize(
-    ("evaluate_every", "rungs"), [(2, [6, 18, 54]), (4, [8, 24]), (5, [5, 15, 45]), (25, [25]), (60, [60]), (99, [60])]
-)
-def test_rungs_stand_where_trials_are_judged(evaluate_every, rungs):
-    assert make_scheduler("asha", max_epochs=60, evaluate_every=evaluate_every).rungs == rungs
-
-
-def test_trials_that_are_judged_now_and_then_are_compared_after_as_many_epochs():
-    scheduler = make_scheduler("asha", max_epochs=8, evaluate_every=3)
-    assert scheduler.rungs == [3]
-    good, poor = ray_trial("t0000"), ray_trial("t0001")
-    for trial in (good, poor):
-        scheduler.on_trial_add(None, trial)
-    said = [
-        scheduler.on_trial_result(None, trial, {"epoch": epoch, "val_dice": value})
-        for trial, epoch, value in [(good, 3, 0.5), (poor, 3, 0.4), (good, 6, 0.3), (good, 8, 0.2)]
-    ]
-    assert said == ["CONTINUE", "STOP", "CONTINUE", "STOP"], "the last one for its last epoch"
-    assert scheduler.reason(poor.trial_id) == "val_dice 0.4000 at epoch 3 is below the best third (0.5000)"
-    assert scheduler.reason(good.trial_id) == ""
-
-
-def test_the_first_of_several_folds_has_the_rungs_of_a_trial_without_folds():
-    assert make_scheduler("asha", max_epochs=60, folds=5).rungs == [6, 18, 54, 162]
-    assert make_scheduler("asha", max_epochs=1, folds=5).rungs == [1, 3]
-
-
-def test_an_unknown_name():
-    with pytest.raises(InputError, match=r"scheduler 'ahsa' is not known; .* Did you mean 'asha'"):
-        make_scheduler("ahsa", max_epochs=9)
-
-
-def test_a_trial_below_the_best_third_is_stopped_and_told_why():
-    scheduler = make_scheduler("asha", max_epochs=9)
-    stopped = run(scheduler, list(CURVES), {}, until=9, session="")
-    # At epoch 1 the best third of [0.3] is 0.3, of [0.3, 0.2, 0.4] 0.333, of [... 0.35, 0.5] 0.383.
-    assert stopped.pop("t0001") == 1
-    assert scheduler.reason("ray-t0001") == "val_dice 0.2000 at epoch 1 is below the best third (0.3000)"
-    # At epoch 3 of [0.5] 0.5, of [0.5, 0.42] 0.473, of [0.5, 0.42, 0.9, 0.7] 0.7.
-    assert stopped.pop("t0002") == 3
-    assert stopped.pop("t0005") == 3
-    assert scheduler.reason("ray-t0005") == "val_dice 0.4900 at epoch 3 is below the best third (0.7000)"
-    assert stopped == {"t0000": 9, "t0003": 9, "t0004": 9}, "the others come to their last epoch"
-    assert [scheduler.reason(f"ray-{our_id}") for our_id in stopped] == ["", "", ""]
-
-
-@pytest.mark.parametrize("interrupted_at", range(10))
-def test_a_resumed_search_stops_whom_an_undisturbed_one_would(interrupted_at):
-    undisturbed = run(make_scheduler("asha", max_epochs=9), list(CURVES), {}, until=9, session="")
-    done: dict[str, dict[int, float]] = {}
-    first = run(make_scheduler("asha", max_epochs=9), list(CURVES), done, until=interrupted_at, session="1")
-    resumed = make_scheduler("asha", max_epochs=9, study=study_of(done))
-    unfinished = [our_id for our_id in CURVES if our_id not in first]
-    assert first | run(resumed, unfinished, done, until=9, session="2") == undisturbed
-
-
-def test_new_trials_are_judged_by_those_of_earlier_sessions():
-    earlier = study_of({"t0000": {1: 0.6, 2: math.nan}, "t0001": {}})
-    scheduler = make_scheduler("asha", max_epochs=9, study=earlier)
-    assert run(scheduler, ["t0004"], {}, until=1, session="2") == {"t0004": 1}
-
-
-@pytest.mark.parametrize("result", [{}, {"epoch": 3}, {"val_dice": 0.1}, {"epoch": 3, "val_dice": math.nan}])
-def test_a_result_without_a_number_stops_nobody_and_leaves_no_trace(result):
-    scheduler = make_scheduler("asha", max_epochs=9)
-    run(scheduler, ["t0000", "t0004"], {}, until=3, session="")
-    rungs = pickle.dumps(scheduler._brackets[0]._rungs)
-    odd = ray_trial("t0009")
-    scheduler.on_trial_add(None, odd)
-    assert scheduler.on_trial_result(None, odd, result) == TrialScheduler.CONTINUE
-    scheduler.on_trial_complete(None, odd, result)
-    assert pickle.dumps(scheduler._brackets[0]._rungs) == rungs
-
-
-def test_none_stops_nobody():
-    scheduler = make_scheduler("none", max_epochs=9, study=study_of({"t0000": {1: 0.9}}))
-    trial = ray_trial("t0001")
-    scheduler.on_trial_add(None, trial)
-    assert scheduler.on_trial_result(None, trial, {"epoch": 1, "val_dice": 0.0}) == TrialScheduler.CONTINUE
-    assert scheduler.reason(trial.trial_id) == ""
-
-
-@pytest.mark.parametrize("name", ["asha", "none"])
+@pytest.mark.parametrize("name", ["asha", "asha_promote", "none"])
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -167,29 +189,23 @@ def test_none_stops_nobody():
         ),
     ],
 )
-def test_what_a_process_died_of_is_remembered(tmp_path, name, text, reason):
+def test_what_a_process_died_of_is_remembered(tmp_path: Path, name: str, text: str, reason: str) -> None:
     file = tmp_path / "error.txt"
     file.write_text(text)
-    scheduler = make_scheduler(name, max_epochs=9)
-    trial = ray_trial("t0000", error_file=file)
-    scheduler.on_trial_add(None, trial)
-    scheduler.on_trial_error(None, trial)
+    scheduler = of_name(name)
+    search = PaperSearch(scheduler, {})
+    trial: Any = SimpleNamespace(trial_id="ray-t0000", config={"trial_id": "t0000"}, error_file=file)
+    scheduler.on_trial_add(search, trial)
+    scheduler.on_trial_error(search, trial)
     assert scheduler.reason(trial.trial_id) == reason
-    scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_add(search, trial)
     assert scheduler.reason(trial.trial_id) == "", "it was started again"
 
 
-def test_a_death_that_left_no_account():
-    scheduler = make_scheduler("asha", max_epochs=9)
-    for trial in (ray_trial("t0000"), ray_trial("t0001", error_file=Path("gone"))):
-        scheduler.on_trial_add(None, trial)
-        scheduler.on_trial_error(None, trial)
-        assert scheduler.reason(trial.trial_id) == ""
-
-
-@pytest.mark.parametrize("name", ["asha", "none"])
-def test_ray_is_named_no_metric_and_can_pickle_it(name):
-    scheduler = make_scheduler(name, max_epochs=9)
-    assert scheduler.metric is None
-    scheduler.on_trial_add(None, ray_trial("t0000"))
-    assert pickle.loads(pickle.dumps(scheduler)).reason("ray-t0000") == ""
+@pytest.mark.parametrize("error_file", [None, Path("gone")])
+def test_a_death_that_left_no_account(error_file: Path | None) -> None:
+    scheduler = of_name("asha")
+    trial: Any = SimpleNamespace(trial_id="ray-t0000", config={"trial_id": "t0000"}, error_file=error_file)
+    scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_error(None, trial)
+    assert scheduler.reason(trial.trial_id) == ""

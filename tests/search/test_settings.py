@@ -9,36 +9,9 @@ import yaml
 
 from data.input_error import InputError
 from model.config import TRANSFERS
+from search.budget import Budget, Limits, Target
 from search.schedulers import SCHEDULERS
-from search.settings import CHOSEN_ONCE, Scheduler, SearchSettings, check_same_run, read_seconds
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90s", 90),
-        ("0.5s", 0.5),
-        ("15m", 900),
-        ("2h", 7200),
-        ("1h30m", 5400),
-        ("1d", 86400),
-        ("1.5h", 5400),
-    ],
-)
-def test_a_duration_is_read_in_any_unit(text: str, seconds: float) -> None:
-    assert read_seconds(text) == seconds
-    assert SearchSettings(max_time=text).max_seconds == seconds
-
-
-def test_a_duration_without_a_unit_is_refused() -> None:
-    with pytest.raises(InputError, match="max_time '3' has no unit: write 3m for minutes"):
-        SearchSettings(max_time="3")
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-5m", "0s", "5 minutes", "m", "15m!", "1h-5m", "inf", "nan", "1e3"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"max_time '.*15m"):
-        SearchSettings(max_time=text)
+from search.settings import CHOSEN_ONCE, Scheduler, SearchSettings, check_same_run
 
 
 @pytest.mark.parametrize(
@@ -52,7 +25,19 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("gpus_per_trial", -1.0, "gpus_per_trial -1 must be 0 or more"),
         ("gpus_per_trial", 1.5, "gpus_per_trial 1.5 must be whole above 1: take 1 or 2"),
         ("gpus_per_trial", float("inf"), "gpus_per_trial inf must be 0 or more"),
-        ("scheduler", "ashe", "scheduler 'ashe' is not known; allowed: asha, none. Did you mean 'asha'?"),
+        ("max_time", "3", "max_time '3' has no unit: write 3m for minutes"),
+        ("budget", "20", "budget '20' has no unit: write 20x"),
+        ("stop_at", "dice=0.8", "stop_at 'dice' is not known"),
+        ("patience", 0, "patience 0 must be 1 or more"),
+        ("scheduler", "ashe", "scheduler 'ashe' is not known; allowed: asha, "),
+        ("scheduler", "ashe", "Did you mean 'asha'?"),
+        (
+            "scheduler",
+            "wilcoxon",
+            "scheduler 'wilcoxon' compares trials fold by fold, and cannot tell by 1: add --folds 4 or more, or take",
+        ),
+        ("searcher", "tpf", "searcher 'tpf' is not known; allowed: cma_es, gp, grid, quasi_random, random, tpe. "),
+        ("searcher", "tpf", "Did you mean 'tpe'?"),
         ("validation_fraction", 1.0, "validation_fraction 1.0 must be above 0 and below 1"),
         ("test_fraction", 0.9, "test_fraction 0.9 must be 0 or more and, with validation_fraction 0.2, leave images"),
         ("folds", 0, "folds 0 must be 1 or more"),
@@ -82,7 +67,7 @@ def test_the_settings_of_a_run_are_yaml_without_what_concerns_one_start_of_the_c
     written = yaml.safe_load(settings.as_yaml())
     assert written == settings.as_mapping()
     assert (written["data"], written["data_root"], written["max_time"]) == ("stare", "sets", "15m")
-    assert written["space"] == ["depth=3:5"]
+    assert (written["space"], written["num_trials"]) == (["depth=3:5"], None)
     assert not {"name", "resume", "dry_run", "print_config"} & set(written)
 
 
@@ -95,6 +80,42 @@ def test_what_trainings_begin_from_is_found_from_everywhere_and_pinned() -> None
         **{"max_epochs": 9, "seed": 0, "init_from": asked.init_from, "transfer": TRANSFERS, "deterministic": True}
     }
     assert SearchSettings(init_from="imagenet").init_from == "imagenet"
+
+
+def test_runs_to_learn_from_are_found_from_everywhere() -> None:
+    asked = SearchSettings(warm_start=(Path("runs/old"), Path("/runs/older")))
+    assert asked.warm_start == (Path.cwd() / "runs/old", Path("/runs/older"))
+    assert yaml.safe_load(asked.as_yaml())["warm_start"] == [str(Path.cwd() / "runs/old"), "/runs/older"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "trials"),
+    [
+        ({}, 12),
+        ({"num_trials": 3}, 3),
+        ({"num_trials": 3, "budget": "20x", "patience": 5}, 3),
+        *(({name: value}, None) for name, value in (("max_time", "1h"), ("budget", "9x"), ("patience", 9))),
+        ({"stop_at": "val_dice=0.8"}, None),
+    ],
+)
+def test_a_dozen_trials_are_tried_where_nothing_else_ends_the_search(asked: dict[str, Any], trials: int | None) -> None:
+    assert SearchSettings(**asked).trials_limit == trials
+
+
+def test_what_ends_the_run_is_told_together() -> None:
+    asked = SearchSettings(max_time="2h", budget="3x", stop_at="val_iou>=0.7", patience=5, folds=2)
+    assert asked.limits(7) == Limits(
+        trials=None,
+        max_time="2h",
+        budget=Budget(text="3x", unit="trainings", amount=3.0),
+        target=Target(text="val_iou=0.7", metric="val_iou", value=0.7),
+        patience=5,
+        max_epochs=7,
+        folds=2,
+    )
+    assert asked.limits(7).seconds == 7200
+    assert asked.limits(7).budget_amount == 3 * 7 * 2
+    assert SearchSettings().limits(60) == Limits(trials=12, max_epochs=60)
 
 
 OTHERS: dict[str, Any] = {
@@ -117,7 +138,9 @@ OTHERS: dict[str, Any] = {
     "init_from": "imagenet",
     "deterministic": True,
     "seed": 7,
+    "searcher": "random",
     "scheduler": "none",
+    "warm_start": (Path("runs/old"),),
 }
 
 
@@ -131,7 +154,12 @@ def test_a_run_does_not_go_on_with_what_would_make_its_trials_differ(name: str) 
 def test_a_run_goes_on_with_another_budget_on_other_machines() -> None:
     began = SearchSettings(name="mine", space=("depth=3:5",))
     saved = yaml.safe_load(began.as_yaml())
-    asked = replace(
-        began, num_trials=99, max_time="9h", address="auto", cpus_per_trial=2.0, gpus_per_trial=0.5, resume=True
-    )
-    check_same_run(asked, saved, "mine")
+    ending: dict[str, Any] = {
+        "num_trials": 99,
+        "max_time": "9h",
+        "budget": "99x",
+        "stop_at": "val_dice=0.9",
+        "patience": 9,
+    }
+    machines: dict[str, Any] = {"address": "auto", "cpus_per_trial": 2.0, "gpus_per_trial": 0.5}
+    check_same_run(replace(began, resume=True, **ending, **machines), saved, "mine")

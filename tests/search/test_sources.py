@@ -1,5 +1,6 @@
 """What trainings of a search begin from: found from everywhere, checked before anything starts, and searched over."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_what_can_be_begun_from_is_not_refused(tmp_path: Path) -> None:
     check_sources(space_from(kept_model(tmp_path), "depth=2:3"))
 
 
+def test_weights_of_an_encoder_are_read_once_for_each_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[TrainConfig] = []
+    monkeypatch.setattr("model.transfer.check_init_from", checked.append)
+    check_sources(space_from("imagenet", "large", "encoder=resnet18|resnet34"))
+    assert [config.encoder for config in checked] == ["resnet18", "resnet34"]
+
+
 @pytest.mark.parametrize(
     ("source", "words", "message"),
     [
@@ -79,17 +87,26 @@ def test_the_command_refuses_it_in_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_search_finds_out_how_much_of_a_model_is_worth_taking(
+def test_a_search_over_folds_finds_out_how_much_of_a_model_is_worth_taking(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept_model(tmp_path / "old")
     where = ("--storage", str(tmp_path / "runs"), "--name", "mine")
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(tmp_path)
-        words = ("--init-from", "old/best", "--num-trials", "3", "--max-epochs", "1", *SMALL)
+        words = ("--init-from", "old/best", "--num-trials", "3", "--max-epochs", "1", "--folds", "2", *SMALL)
         assert run_here(*where, *words) == 0
     rows = read(tmp_path / "runs/mine/leaderboard.csv")
     assert set(rows.status) == {"completed"}
+    assert (set(rows.folds), set(rows.epochs)) == ({2}, {2})
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "; 2 folds of 9 to 10 to train on, 9 to 10 to choose by; 5 kept for the end; " in first
+    assert f"({rows.trial_id[0]}, val_dice {rows.val_dice[0]:.4f}, mean of 2 of 2 folds)" in next(
+        line for line in lines if line.startswith("best model:")
+    )
+    both = [json.loads(path.read_text()) for path in (tmp_path / "runs/mine/trials/t0000").glob("fold-*/fold.json")]
+    mean = sum(fold["metrics"]["val_dice"] for fold in both) / 2
+    assert rows.set_index("trial_id").val_dice["t0000"] == pytest.approx(mean)
     assert set(rows.init_from) == {str(tmp_path / "old/best")}
     assert rows.set_index("trial_id").transfer["t0000"] == "all", "the first trial is the defaults"
     assert len(set(rows.transfer)) > 1

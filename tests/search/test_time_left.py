@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from model.config import TrainConfig
+from search.budget import Limits, read_budget
 from search.cost_model import Cost, CostModel
 from search.record import Status, TrialRecord
 from search.time_left import TimeLeft
@@ -21,9 +22,22 @@ def no_model(records: Sequence[TrialRecord]) -> CostModel | None:
 
 
 def left(
-    *records: TrialRecord, spent: float, num_trials: int = 4, limit: float | None = None, folds: int = 1
+    *records: TrialRecord,
+    spent: float,
+    num_trials: int | None = 4,
+    limit: float | None = None,
+    budget: str | None = None,
+    folds: int = 1,
+    devices: float = 1.0,
 ) -> float | None:
-    return TimeLeft(num_trials=num_trials, folds=folds, max_seconds=limit, fit=no_model).after(records, spent)
+    limits = Limits(
+        trials=num_trials,
+        max_time=None if limit is None else f"{limit}s",
+        budget=None if budget is None else read_budget(budget),
+        max_epochs=10,
+        folds=folds,
+    )
+    return TimeLeft(limits=limits, devices=devices, fit=no_model).after(records, spent)
 
 
 DONE = record("completed", 10, 10.0)
@@ -39,6 +53,23 @@ def test_the_limit_bounds_it() -> None:
     assert left(spent=10, limit=60) == 50
     assert left(DONE, spent=10, limit=15) == 5
     assert left(DONE, spent=99, limit=60) == 0
+
+
+def test_the_budget_is_spent_as_fast_as_so_far() -> None:
+    # Ten epochs took 20 seconds; 50 of 60 are left.
+    assert left(DONE, spent=20, num_trials=None, budget="60epochs") == pytest.approx(100)
+    assert left(DONE, spent=20, num_trials=None, budget="6x") == pytest.approx(100)
+    assert left(DONE, spent=20, num_trials=None, budget="2x", folds=3) == pytest.approx(100)
+    # Ten seconds on half a device took 20; 25 of 30 are left.
+    assert left(DONE, spent=20, num_trials=None, budget="30s", devices=0.5) == pytest.approx(100)
+    assert left(DONE, spent=20, num_trials=None, budget="5epochs") == 0
+    assert left(record("running", 0, 0.0), spent=20, num_trials=None, budget="60epochs") is None
+
+
+def test_whichever_limit_comes_first_counts() -> None:
+    for limit, budget, seconds in ((50, "60epochs", 30), (300, "60epochs", 60), (300, "12epochs", 4)):
+        assert left(DONE, spent=20, limit=limit, budget=budget) == pytest.approx(seconds)
+    assert left(DONE, spent=20, num_trials=None) is None, "a target or patience tell nothing of it"
 
 
 def test_trials_that_were_not_started_take_as_long_as_others() -> None:
@@ -79,7 +110,7 @@ def test_the_cost_model_says_how_long_a_trial_takes_that_has_shown_nothing_yet(
         return CostModel.__new__(CostModel)
 
     fresh = record("running", 0, 0.0)
-    estimate = TimeLeft(num_trials=2, folds=1, max_seconds=None, fit=fit)
+    estimate = TimeLeft(limits=Limits(trials=2, max_epochs=10), devices=1.0, fit=fit)
     assert estimate.after([DONE, fresh], 10) == pytest.approx(10), "trials of ten seconds are not worth a model"
     assert learnt_from == []
     long = record("completed", 10, 100.0)

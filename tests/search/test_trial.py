@@ -60,7 +60,7 @@ def test_a_trial_reports_only_what_is_judged_and_ends_all_the_same(tmp_path: Pat
     record = TrialRecord(trial_id="t0000", config=PARAMS)
     for report in reports:
         record = record.updated(report)
-    assert (record.status, record.epochs, record.batch_parts) == ("completed", 5, 1)
+    assert (record.status, record.epochs, record.batch_parts, record.devices) == ("completed", 5, 1, 1.0)
     assert {"val_auc_roc", "val_auc_pr", "val_dice_per_image", "val_dice_class0"} <= set(record.metrics)
     assert record.parameters
     assert record.gflops_per_megapixel

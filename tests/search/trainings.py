@@ -1,4 +1,7 @@
-"""Trainings for searches under test: the real one on tiny data, which leave a trace, or end as it is written here."""
+"""Trainings for searches under test: they learn nothing, leave a trace, and end as it is written here.
+
+Workers load this file before they know what to do; what takes seconds to load is for those that do need it.
+"""
 
 import math
 import os
@@ -6,19 +9,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import torch
 
-from model.checkpoint import ModelCard, save_model
-from model.diagnose import TrainingFailure
-from model.metrics import Scores
-from model.progress import EpochReport
-from model.train import BEST, train
+if TYPE_CHECKING:
+    from model.progress import EpochReport
 
 TRACE = "trace.txt"  # a line for each epoch that was trained, in the trial's folder
 NODE = "node.txt"  # the machine that the trial ran on
+ASLEEP = "asleep"  # lies in the folder of a trial that does nothing any more
 QUICK = (
     "depth=2",
     "width=2",
@@ -30,20 +30,23 @@ QUICK = (
 )
 
 
-def traced(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[Any]:
-    """The real training, which writes down each epoch that it trains."""
+def traced(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
+    """Learns nothing, writes down each epoch, keeps a network as it begins, and goes on from its trace."""
     (folder / NODE).write_text(ray.get_runtime_context().get_node_id())
-    trained_before = (folder / "last.safetensors").exists()
-    for report in train(config, data, split, folder=folder, **more):
-        if not trained_before:
-            with (folder / TRACE).open("a") as trace:
-                trace.write(f"{report.epoch}\n")
-        trained_before = False
-        yield report
+    trace = folder / TRACE
+    before = len(trace.read_text().split()) if trace.exists() else 0
+    for epoch in range(max(1, before), config.max_epochs + 1):
+        if epoch > before:
+            keep_model(config, data, folder, {})
+            with trace.open("a") as file:
+                file.write(f"{epoch}\n")
+        yield epoch_report(epoch, (0.5, 0.5))
 
 
 def troubled(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[Any]:
     """Each of the first trials ends in another way, in its second epoch."""
+    import torch
+
     assert not data.images.flags.writeable, "the data is a copy, not the object store's"
     assert torch.get_num_threads() == 1
     for report in traced(config, data, split, folder=folder, **more):
@@ -53,6 +56,10 @@ def troubled(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -
 
 
 def _trouble(folder: Path) -> None:
+    import torch
+
+    from model.diagnose import TrainingFailure
+
     match folder.name:
         case "t0001":
             raise TrainingFailure("collapsed", "predicted nothing")
@@ -70,9 +77,10 @@ def _trouble(folder: Path) -> None:
 
 
 def endless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[Any]:
-    """Never comes to the end of its third epoch."""
+    """Never comes to the end of its third epoch, and says so."""
     for report in traced(config, data, split, folder=folder, **more):
         if report.epoch == 3:
+            (folder / ASLEEP).touch()
             time.sleep(1000)
         yield report
 
@@ -85,39 +93,71 @@ CURVES: dict[str, list[tuple[float | None, float | None]]] = {
 }
 
 
-def staged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+def staged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
     """A fold that learns nothing and reports what is written above, going on from its trace."""
-    card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names))
     trace = folder / TRACE
     before = len(trace.read_text().split()) if trace.exists() else 0
     for epoch, dice in enumerate(CURVES[folder.name], start=1):
         if epoch < before:
             continue
         if epoch > before:
-            save_model(folder / BEST, card.build(), card, {"fold": int(folder.name[-1]), "images": len(split.train)})
+            keep_model(config, data, folder, {"fold": int(folder.name[-1]), "images": len(split.train)})
             with trace.open("a") as file:
                 file.write(f"{epoch}\n")
         yield epoch_report(epoch, dice)
 
 
-def seldom_judged(config: Any, *_: Any, folder: Path, **_more: Any) -> Iterator[EpochReport]:
-    """Learns nothing, and is judged after every `evaluate_every`th epoch and the last.
+def seldom_judged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
+    """A fold that learns nothing, and is judged after every `evaluate_every`th epoch and the last.
 
-    The second trial is worse than the first, and begins when that has come to its last epoch.
+    The second trial is worse than the first, begins when that has come to the end of a fold, and goes no further than
+    to where it is judged first.
     """
-    trial = folder.parent if folder.name.startswith("fold") else folder
-    dice, first = (0.9, True) if trial.name == "t0000" else (0.8, False)
-    while not first and not (trial.parent / "t0000/at_the_end").exists():
+    trials = folder.parents[1]
+    dice, first = (0.9, True) if folder.parent.name == "t0000" else (0.8, False)
+    while not first and not (trials / "t0000/at_the_end").exists():
         time.sleep(0.05)
+    keep_model(config, data, folder, {})
     for epoch in range(1, config.max_epochs + 1):
         if epoch == config.max_epochs:
-            (trial / "at_the_end").touch()
+            (trials / "t0000/at_the_end").touch()
         if epoch % config.evaluate_every == 0 or epoch == config.max_epochs:
             yield epoch_report(epoch, (dice, dice))
+            if not first:
+                _stand_still()
 
 
-def staged_with_trouble(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+# val_dice of each trial, in all its epochs.
+STEADY = {"t0000": 0.3, "t0001": 0.5, "t0002": 0.9, "t0003": 0.6, "t0004": 0.4, "t0005": 0.2}
+PROCESSES = "processes.txt"  # a line for each start of a trial, in its folder
+
+
+def steady(config: Any, *_: Any, folder: Path, **_more: Any) -> "Iterator[EpochReport]":
+    """Learns nothing and reports what is written above, going on from its trace."""
+    dice = STEADY[folder.name]
+    with (folder / PROCESSES).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    trace = folder / TRACE
+    before = len(trace.read_text().split()) if trace.exists() else 0
+    for epoch in range(max(1, before), config.max_epochs + 1):
+        if epoch > before:
+            with trace.open("a") as file:
+                file.write(f"{epoch}\n")
+        yield epoch_report(epoch, (dice, dice))
+
+
+def steady_until_the_third_trial(*given: Any, folder: Path, **more: Any) -> "Iterator[EpochReport]":
+    """The same, but the third trial never comes to the end of its second epoch."""
+    for report in steady(*given, folder=folder, **more):
+        if (folder.name, report.epoch) == ("t0002", 2):
+            _stand_still()
+        yield report
+
+
+def staged_with_trouble(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
     """The same, but a fold of each trial but the first ends in another way."""
+    from model.diagnose import TrainingFailure
+
     for report in staged(config, data, split, folder=folder, **more):
         yield report
         match folder.parent.name, folder.name, report.epoch:
@@ -128,22 +168,21 @@ def staged_with_trouble(config: Any, data: Any, split: Any, *, folder: Path, **m
                 raise TrainingFailure("collapsed", "predicted nothing")
 
 
-def staged_but_hopeless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
-    """The same, but after the first trial's end the second is worse, and never comes to its second epoch."""
-    if folder.parent.name == "t0001":
-        while not (folder.parents[1] / "t0000" / "best").exists():
-            time.sleep(0.05)
-        yield epoch_report(1, (0.1, 0.1))
-        _stand_still()
-    yield from staged(config, data, split, folder=folder, **more)
-
-
-def staged_but_endless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> Iterator[EpochReport]:
+def staged_but_endless(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
     """The same, but the last fold never comes to its second epoch."""
     for report in staged(config, data, split, folder=folder, **more):
         yield report
         if folder.name == "fold-3":
             _stand_still()
+
+
+def keep_model(config: Any, data: Any, folder: Path, scores: dict[str, Any]) -> None:
+    """Writes down a network with fresh weights as the best of a training."""
+    from model.checkpoint import ModelCard, save_model
+    from model.train import BEST
+
+    card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names))
+    save_model(folder / BEST, card.build(), card, scores)
 
 
 def _stand_still() -> None:
@@ -152,8 +191,11 @@ def _stand_still() -> None:
         time.sleep(0.05)
 
 
-def epoch_report(epoch: int, dice: tuple[float | None, float | None]) -> EpochReport:
+def epoch_report(epoch: int, dice: tuple[float | None, float | None]) -> "EpochReport":
     """The report of an epoch with this Dice of two classes; all other metrics are their mean."""
+    from model.metrics import Scores
+    from model.progress import EpochReport
+
     found = [value for value in dice if value is not None]
     mean = sum(found) / len(found) if found else 0.0
     names = [declared.name for declared in fields(Scores) if declared.name != "class_dice"]

@@ -1,0 +1,50 @@
+"""The scheduler that stops nobody, on which all others stand: it remembers why trials ended."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray.tune.schedulers import FIFOScheduler
+
+LONGEST_REASON = 300  # characters
+
+
+class PatientScheduler(FIFOScheduler):
+    """Lets every trial run to its end, and remembers why one died."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)  # type: ignore[no-untyped-call]
+        self._reasons: dict[str, str] = {}
+
+    def refill(self, study: optuna.Study) -> None:
+        """Takes in what the trials of earlier sessions have shown, by which later ones are judged too."""
+
+    def reason(self, ray_trial_id: str) -> str:
+        """Why the trial with this id of Ray's was ended early; empty when it was not, or nobody said."""
+        return self._reasons.get(ray_trial_id, "")
+
+    @property
+    def metric(self) -> None:
+        """None, so that Ray does not end the whole search over one result without a metric."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Takes in a trial, or one that is started again after its process died."""
+        self._reasons.pop(trial.trial_id, None)
+        super().on_trial_add(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Remembers what the trial's process died of, as Ray has written it down."""
+        file = Path(trial.error_file) if trial.error_file else None
+        if file is not None and file.is_file():
+            self._reasons[trial.trial_id] = _last_error(file.read_text(encoding="utf-8", errors="replace"))
+        super().on_trial_error(tune_controller, trial)
+
+
+def _last_error(text: str) -> str:
+    """The words of an exception at the end of Ray's account of a failure, or else the account, on one short line."""
+    account = re.split(r"^Failure # .*$", text, flags=re.MULTILINE)[-1].strip()
+    account = re.sub(r"^\t\w+: .*\n", "", account, flags=re.MULTILINE)  # Ray's ids of the process
+    words = account.splitlines()[-1] if "\n  File " in account else account
+    return textwrap.shorten(words, LONGEST_REASON, placeholder=" ...")

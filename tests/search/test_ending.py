@@ -1,0 +1,149 @@
+"""When a search is asked to end, and what becomes of the trials that its end cuts off."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+import search.ending
+from search.ending import Ending, records_by_ending, set_aside, take_up
+from search.record import TrialRecord, records_from_study
+from search.searcher import StudySearcher
+from search.space import parse_space
+from search.study import open_study, read_study
+
+
+class Clock:
+    """A clock that stands still, and a question that takes so long."""
+
+    def __init__(self, answer: str = "", takes: float = 0.0) -> None:
+        self.now, self.asked, self.answer, self.takes = 100.0, 0, answer, takes
+
+    def over(self) -> str:
+        self.asked += 1
+        self.now += self.takes
+        return self.answer
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def ending_with(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Ending:
+    monkeypatch.setattr(search.ending, "time", clock)
+    return Ending(clock.over)
+
+
+def test_it_is_asked_after_each_result_and_otherwise_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    ending = ending_with(clock, monkeypatch)
+    for asked, seconds, result in ((1, 0.0, False), (1, 0.5, False), (2, 0.0, True), (2, 0.9, False), (3, 0.2, False)):
+        clock.now += seconds
+        if result:
+            assert not ending("a1b2", {"epoch": 1}), "a single trial goes on"
+        assert not ending.stop_all()
+        assert clock.asked == asked
+
+
+def test_where_asking_takes_long_it_is_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(takes=0.5)
+    ending = ending_with(clock, monkeypatch)
+    ending.stop_all()
+    for asked, seconds in ((1, 9.4), (2, 0.7)):
+        clock.now += seconds
+        ending("a1b2", {"epoch": 1})
+        ending.stop_all()
+        assert clock.asked == asked
+
+
+def test_what_is_over_stays_over_and_keeps_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock("max_time 1h reached")
+    ending = ending_with(clock, monkeypatch)
+    assert ending.reason == ""
+    for _ in range(3):
+        assert ending.stop_all()
+        ending("a1b2", {"epoch": 1})
+    assert (ending.reason, clock.asked, ending.interrupted) == ("max_time 1h reached", 1, False)
+    pickle.dumps(ending)
+
+
+def test_who_is_interrupted_needs_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock("max_time 1h reached")
+    ending = ending_with(clock, monkeypatch)
+    ending.interrupted = True
+    assert ending.stop_all()
+    assert (ending.reason, clock.asked) == ("", 0)
+
+
+def searcher_in(folder: Path, num_trials: int = 3) -> StudySearcher:
+    return StudySearcher(
+        journal=folder / "study.log", space=parse_space(()), num_trials=num_trials, seed=0, max_concurrent=3
+    )
+
+
+def statuses(records: list[TrialRecord]) -> list[tuple[str, str, str]]:
+    return [(record.trial_id, record.status, record.reason) for record in records]
+
+
+def test_a_trial_that_the_end_cuts_off_waits_and_is_taken_up_again(tmp_path: Path) -> None:
+    first = searcher_in(tmp_path)
+    begun = {ray_id: first.suggest(ray_id) for ray_id in ("a", "b", "c")}
+    first.on_trial_result("a", {"epoch": 1, "val_dice": 0.4, "seconds": 2.0})
+    first.on_trial_complete("b", {"epoch": 9, "val_dice": 0.5, "status": "completed"})
+    first.on_trial_result("c", {"epoch": 1, "val_dice": 0.3, "seconds": 2.0})
+    set_aside(first.study, "max_time 1h reached")
+
+    study = read_study(tmp_path / "study.log")
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING, TrialState.COMPLETE, TrialState.WAITING]
+    stopped = "max_time 1h reached"
+    assert statuses(records_from_study(study)) == [
+        ("t0000", "stopped", stopped),
+        ("t0001", "completed", ""),
+        ("t0002", "stopped", stopped),
+    ]
+
+    take_up(open_study(tmp_path / "study.log"))
+    later = searcher_in(tmp_path, num_trials=4)
+    assert statuses(records_from_study(later.study)) == [
+        ("t0000", "running", ""),
+        ("t0001", "completed", ""),
+        ("t0002", "running", ""),
+    ]
+    assert [later.suggest(ray_id) for ray_id in ("d", "e")] == [begun["a"], begun["c"]]
+    fresh = later.suggest("f")
+    assert isinstance(fresh, dict)
+    assert fresh["trial_id"] == "t0003"
+    later.on_trial_complete("d", {"epoch": 2, "val_dice": 0.6, "status": "completed"})
+    trial = later.study.trials[0]
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.4, 2: 0.6})
+
+
+def test_a_driver_that_is_killed_while_it_sets_trials_aside_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = searcher_in(tmp_path)
+    begun = searcher.suggest("a")
+    for function, killed_in in ((set_aside, "_keep"), (take_up, "_keep")):
+        with monkeypatch.context() as patch:
+            patch.delattr(search.ending, killed_in)
+            with pytest.raises(NameError):
+                function(searcher.study, *(["over"] if function is set_aside else []))
+        assert [trial.state for trial in open_study(tmp_path / "study.log").trials] == [TrialState.WAITING]
+    take_up(searcher.study)
+    assert searcher_in(tmp_path).suggest("b") == begun
+
+
+def test_records_come_in_the_order_in_which_trials_ended(tmp_path: Path) -> None:
+    searcher = searcher_in(tmp_path, num_trials=5)
+    searcher.set_max_concurrency(5)
+    for ray_id in "abcde":
+        searcher.suggest(ray_id)
+    for ray_id in "cb":
+        searcher.on_trial_complete(ray_id, {"epoch": 9, "val_dice": 0.5, "status": "completed"})
+    assert [record.trial_id for record in records_by_ending(searcher.study)] == [
+        *("t0002", "t0001", "t0000", "t0003", "t0004")
+    ]
+    set_aside(searcher.study, "budget 1x used up")
+    assert [(record.trial_id, record.status) for record in records_by_ending(searcher.study)[2:]] == [
+        *(("t0000", "running"), ("t0003", "running"), ("t0004", "running"))
+    ], "they go on when there is a larger budget"

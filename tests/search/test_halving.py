@@ -1,0 +1,219 @@
+"""Successive halving: who is stopped and who waits at a rung, who goes on when, and how the search is wound up."""
+
+from collections import Counter
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+
+from search.halving import HalvingScheduler, PromotingScheduler
+from search.rungs import Rungs
+from search.schedulers import make_scheduler
+from tests.search.paper_search import PaperSearch, PaperTrial, curves, steady
+
+# With nine epochs the rungs stand at 1, 3 and 9.
+CURVES = curves(
+    [0.30, 0.40, 0.50, 0.55, 0.60, 0.62, 0.64, 0.66, 0.68],
+    [0.20, 0.70, 0.80, 0.80, 0.80, 0.80, 0.80, 0.80, 0.80],
+    [0.40, 0.41, 0.42, 0.43, 0.44, 0.45, 0.46, 0.47, 0.48],
+    [0.35, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90, 0.90],
+    [0.50, 0.60, 0.70, 0.80, 0.81, 0.82, 0.83, 0.84, 0.85],
+    [0.45, 0.46, 0.49, 0.50, 0.51, 0.52, 0.53, 0.54, 0.55],
+)
+
+
+def ray_trial(our_id: str) -> Any:
+    return PaperTrial(f"ray-{our_id}", {"trial_id": our_id})
+
+
+def last_epochs(search: PaperSearch) -> dict[str, int]:
+    return {our_id: max(values) for our_id, values in search.done.items()}
+
+
+def test_a_trial_below_the_best_third_is_stopped_and_told_why() -> None:
+    scheduler = make_scheduler("asha", max_epochs=9)
+    search = PaperSearch(scheduler, CURVES, workers=6).run()
+    # At epoch 1 the best third of [0.3] is 0.3, of [0.3, 0.2, 0.4] 0.333, of [... 0.35, 0.5] 0.383.
+    # At epoch 3 of [0.5] 0.5, of [0.5, 0.42] 0.473, of [0.5, 0.42, 0.9, 0.7] 0.7.
+    assert last_epochs(search) == {"t0000": 9, "t0001": 1, "t0002": 3, "t0003": 9, "t0004": 9, "t0005": 3}
+    reasons = {our_id: scheduler.reason(f"ray1-{our_id}") for our_id in CURVES}
+    assert reasons["t0001"] == "best val_dice 0.2000 by epoch 1 is not among the best third (0.3000)"
+    assert reasons["t0005"] == "best val_dice 0.4900 by epoch 3 is not among the best third (0.7000)"
+    assert reasons["t0000"] == ""
+
+
+def test_trials_are_compared_by_the_best_that_they_have_shown() -> None:
+    scheduler = make_scheduler("asha", max_epochs=9)
+    search = PaperSearch(scheduler, curves([0.5, 0.6, 0.55] + [0.6] * 6, [0.5, 0.9, 0.1] + [0.6] * 6)).run()
+    assert last_epochs(search) == {"t0000": 9, "t0001": 9}
+    late = PaperSearch(scheduler, {"t0002": {1: 0.9, 2: 0.89, 3: 0.88, 9: 0.9}}, session="2").run(most_results=3)
+    assert late.ended == {}, "0.9 at its first epoch is as good as the best by the third"
+
+
+def test_the_mean_over_folds_takes_the_place_of_the_first_fold() -> None:
+    # Rungs at 1, 3, 9: three epochs a fold, so the last rung is passed with all three folds.
+    scheduler = make_scheduler("asha", max_epochs=3, folds=4)
+    good, lucky = {1: 0.6, 2: 0.6, 3: 0.6, 6: 0.6, 9: 0.6, 12: 0.6}, {1: 0.9, 2: 0.9, 3: 0.9, 6: 0.6, 9: 0.5, 12: 0.5}
+    search = PaperSearch(scheduler, {"t0000": good, "t0001": lucky}).run()
+    assert last_epochs(search) == {"t0000": 12, "t0001": 9}
+    assert scheduler.reason("ray1-t0001") == "best val_dice 0.5000 by epoch 9 is not among the best third (0.6000)"
+
+
+def test_new_trials_are_judged_by_those_of_earlier_sessions() -> None:
+    earlier = PaperSearch(make_scheduler("none", max_epochs=9), {"t0000": {1: 0.6, 2: float("nan"), 9: 0.6}}).run()
+    scheduler = make_scheduler("asha", max_epochs=9, study=earlier.study())
+    assert last_epochs(PaperSearch(scheduler, steady(0.5))) == {}
+    search = PaperSearch(scheduler, {"t0004": CURVES["t0004"]}).run()
+    assert last_epochs(search) == {"t0004": 1}
+
+
+def test_hyperband_deals_trials_to_brackets_which_they_keep() -> None:
+    scheduler, again = (HalvingScheduler(Rungs(max_epochs=60), brackets=3) for _ in range(2))
+    names = [f"t{number:04d}" for number in range(300)]
+    brackets = [scheduler._brackets.index(scheduler._bracket_of(name)) for name in names]
+    assert brackets == [again._brackets.index(again._bracket_of(name)) for name in reversed(names)][::-1]
+    # Of three, two and one rungs: shares in the ratio of e to the power of these.
+    shares = Counter(brackets)
+    assert [shares[index] / 300 for index in range(3)] == pytest.approx([0.665, 0.245, 0.090], abs=0.05)
+    last = next(name for name, bracket in zip(names, brackets, strict=True) if bracket == 2)
+    for our_id, value in [(last, 0.1), (f"{last}x", 0.9)]:
+        scheduler.on_trial_add(None, ray_trial(our_id))
+        assert scheduler.on_trial_result(None, ray_trial(our_id), {"epoch": 6, "val_dice": value}) == "CONTINUE"
+    assert HalvingScheduler(Rungs(max_epochs=2), brackets=3).rungs == [1], "there are no more brackets than rungs"
+
+
+def test_a_trial_waits_until_it_is_among_the_best_third() -> None:
+    scheduler = make_scheduler("asha_promote", max_epochs=9)
+    search = PaperSearch(scheduler, steady(0.3, 0.5, 0.9, 0.6, 0.4, 0.2)).run()
+    assert search.log == [
+        *[("t0000", 1), ("t0001", 1)],
+        # The best of three goes on, and is the first to come to epoch 3, where one in three does.
+        *[("t0002", 1), ("t0002", 2), ("t0002", 3)],
+        # Of six trials two go on: the other one had waited.
+        *[("t0003", 1), ("t0004", 1), ("t0005", 1), ("t0003", 2), ("t0003", 3)],
+        # There are no more trials, and none has come to its end: the best one does.
+        *[("t0002", epoch) for epoch in range(4, 10)],
+    ]
+    assert search.ended.pop("t0002") == "completed"
+    assert set(search.ended.values()) == {"stopped"}
+    assert {our_id: scheduler.reason(f"ray1-{our_id}") for our_id in ("t0000", "t0002", "t0003")} == {
+        "t0000": "best val_dice 0.3000 by epoch 1 is not among the best third (0.6000)",
+        "t0002": "",
+        "t0003": "best val_dice 0.6000 by epoch 3 is not among the best third (0.9000)",
+    }
+
+
+def test_the_last_to_go_on_is_the_next_best_where_the_best_one_fails() -> None:
+    scheduler = PromotingScheduler(Rungs(max_epochs=9))
+    search = PaperSearch(scheduler, steady(0.3, 0.5)).run(most_results=2)
+    search.run(most_results=1)
+    assert search.starts == ["t0000", "t0001", "t0001"]
+    failing = search.running.pop()
+    scheduler.on_trial_complete(search, failing, {"status": "diverged"})
+    search._end(failing, "diverged")
+    search.run()
+    assert search.ended == {"t0000": "completed", "t0001": "diverged"}
+
+
+def test_a_trial_that_is_the_best_at_its_rung_is_not_stopped_because_others_had_ended() -> None:
+    first = PaperSearch(make_scheduler("asha_promote", max_epochs=9), steady(0.3, 0.5, 0.4)).run()
+    assert last_epochs(first) == {"t0000": 1, "t0001": 9, "t0002": 1}
+    again = make_scheduler("asha_promote", max_epochs=9, study=first.study())
+    values = steady(0.3, 0.5, 0.4, 0.9, 0.1)
+    second = PaperSearch(again, values, done=first.done, ended=first.ended, session="2").run()
+    assert last_epochs(second) == {"t0000": 1, "t0001": 9, "t0002": 1, "t0003": 9, "t0004": 1}
+
+
+def test_a_trial_that_waits_holds_no_place() -> None:
+    search = PaperSearch(make_scheduler("asha_promote", max_epochs=9), steady(*[0.5] * 12), workers=2)
+    while search.to_come:
+        search.run(most_results=1)
+        assert len(search.places) <= 2
+        assert len(search.running) <= 2
+
+
+@dataclass
+class FewPlaces:
+    """A searcher that has so many places left."""
+
+    left: int = 0
+    draws_more: bool = True
+
+    @property
+    def has_room(self) -> bool:
+        return self.left > 0
+
+    def free_place(self, _trial_id: str) -> None:
+        """Somebody else takes it at once."""
+
+    def take_place(self, _trial_id: str) -> None:
+        self.left -= 1
+
+
+def test_a_free_place_goes_to_the_highest_rung() -> None:
+    scheduler, searcher = make_scheduler("asha_promote", max_epochs=27), FewPlaces()
+    trials = {f"t{number:04d}": ray_trial(f"t{number:04d}") for number in range(12)}
+    controller: Any = SimpleNamespace(
+        search_alg=SimpleNamespace(searcher=searcher),
+        get_trials=lambda: list(trials.values()),
+        pause_trial=lambda trial, should_checkpoint: trial.set_status(Trial.PAUSED),
+    )
+
+    def those_who_wait(epoch: int, dice: dict[str, float]) -> list[str]:
+        for our_id, value in dice.items():
+            trials[our_id].status = Trial.RUNNING
+            scheduler.on_trial_result(controller, trials[our_id], {"epoch": epoch, "val_dice": value})
+        return [our_id for our_id in dice if trials[our_id].status == Trial.PAUSED]
+
+    for trial in trials.values():
+        scheduler.on_trial_add(controller, trial)
+    first = [0.7, 0.8, 0.9, 0.6, 0.5, 0.85, 0.1, 0.1, 0.88, 0.1, 0.1, 0.1]
+    go_on = {"t0002", "t0005", "t0008"}  # as the best of three, one of the best two of six, and the best three of nine
+    assert set(those_who_wait(3, dict(zip(trials, first, strict=True)))) == set(trials) - go_on
+    assert set(those_who_wait(9, {"t0002": 0.9, "t0005": 0.85, "t0008": 0.5})) == go_on
+    assert scheduler.choose_trial_to_run(controller) is None, "there is no place"
+    # The best of three waits at epoch 9, and the fourth of twelve at epoch 3.
+    for chosen in ("t0002", "t0001", None):
+        searcher.left = 1
+        trial = scheduler.choose_trial_to_run(controller)
+        assert trial is (chosen and trials[chosen])
+        if trial is not None:
+            assert scheduler.choose_trial_to_run(controller) is trial, "until it runs"
+            trial.status = Trial.RUNNING
+
+
+def test_a_trial_that_waited_before_an_interrupt_is_not_started_again() -> None:
+    values = steady(0.3, 0.5, 0.9, 0.6, 0.4, 0.2)
+    first = PaperSearch(make_scheduler("asha_promote", max_epochs=9), values).run(most_results=7)
+    assert first.log[-2:] == [("t0003", 1), ("t0004", 1)]
+    again = make_scheduler("asha_promote", max_epochs=9, study=first.study())
+    second = PaperSearch(again, values, done=first.done, ended=first.ended, session="2").run()
+    assert second.starts == ["t0005", "t0003", "t0002"]
+    assert second.ended.pop("t0002") == "completed"
+
+
+def test_a_trial_whose_process_died_after_it_went_on_is_not_paused() -> None:
+    scheduler = make_scheduler("asha_promote", max_epochs=9)
+    search = PaperSearch(scheduler, steady(0.3, 0.5, 0.9)).run(most_results=4)
+    trial = search.running[0]
+    assert search.log[-1] == ("t0002", 2)
+    scheduler.on_trial_error(search, trial)
+    trial.repeats = True
+    scheduler.on_trial_add(search, trial)
+    search.run(most_results=2)
+    assert (search.log[-1], trial.status, search.places) == (("t0002", 3), Trial.PAUSED, set())
+
+
+def test_the_first_trial_is_not_spared_the_comparison() -> None:
+    """What stopping wastes, as it has nobody to compare the first trials with, and promoting does not."""
+    values = steady(*[0.1] * 3, *[0.9] * 9)
+    epochs = {
+        name: Counter(
+            our_id for our_id, _ in PaperSearch(make_scheduler(name, max_epochs=9), values, workers=3).run().log
+        )
+        for name in ("asha", "asha_promote")
+    }
+    assert [epochs["asha"][our_id] for our_id in ("t0000", "t0001", "t0002")] == [9, 9, 9]
+    assert [epochs["asha_promote"][our_id] for our_id in ("t0000", "t0001", "t0002")] == [3, 1, 1]
