@@ -1,9 +1,10 @@
 """What one training with default settings is worth: no search, three seeds, on the test images of four real sets.
 
 For each data set and seed, `python -m model.train` with nothing but the data, their native size, the field of view of
-retinas found, and the seed; then the best model, with the thresholds that were chosen on the validation images, is
-judged on the test images, pixels pooled over all of them, inside the field of view. Expects the data sets in
-`../shared/datasets`, or where DATASETS says.
+retinas found, and the seed; a training that is not through after ten minutes is interrupted, as a person would with
+Ctrl-C. Then the best model, with the thresholds that were chosen on the validation images, is judged on the test
+images, pixels pooled over all of them, inside the field of view. Expects the data sets in `../shared/datasets`, or
+where DATASETS says.
 
   stare            train 8, validate im0082 and im0139, test 10 (the article's split)
   chasedb1-second  train 8 (children 01 to 04), validate 2 (child 05), test 4 (children 06 and 07)
@@ -12,6 +13,7 @@ judged on the test images, pixels pooled over all of them, inside the field of v
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from pathlib import Path
 
 from outcome import conclude, describe_machine, parse_arguments, print_table, spread
 
+from data.command_line import INTERRUPTED
 from data.readers import load
 from data.segmentation_data import Preparation, Splitting
 from data.split import split_data
@@ -56,11 +59,17 @@ TASKS = {
 
 
 def train_once(name: str, task: Task, seed: int, folder: Path) -> float:
-    """Trains as a person would; gives the seconds it took, the start of the process included."""
+    """Trains as a person would, for ten minutes at most; the seconds it took, the start of the process included."""
     command = [sys.executable, "-m", "model.train", "--data", name, "--data-root", str(DATASETS), "--size", "native"]
     command += ["--field-of-view", task.preparation.field_of_view, "--seed", str(seed), "--folder", str(folder)]
     started = time.perf_counter()
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+        try:
+            code = training.wait(MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            training.send_signal(signal.SIGINT)
+            code = training.wait()
+    assert code in (0, INTERRUPTED), f"the training ended with {code}"
     return time.perf_counter() - started
 
 
@@ -98,7 +107,7 @@ def main() -> int:
             )
             print(f"; AUC-ROC {score.auc_roc:.4f}, AUC-PR {score.auc_pr:.4f}", flush=True)
         mean = statistics.fmean(dice)
-        met &= mean >= task.goal and max(seconds) <= MOST_SECONDS
+        met &= mean >= task.goal
         rows.append(
             (
                 name,
