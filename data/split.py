@@ -44,7 +44,7 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
     The same seed gives the same parts on any machine, in whatever order the images come.
 
     Raises InputError for settings out of range, ids that name no image or two parts, a group that is parted, names
-    without a group, and when there are not enough images or groups.
+    without a group, a fraction of a part that is named already, and when there are not enough images or groups.
     """
     splitting = splitting or Splitting()
     check_splitting(splitting)
@@ -60,6 +60,7 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
             )
     units = _units(data, groups, _find_parts(data, groups, splitting))
     owned = {part: [unit for unit in units if unit.part == part] for part in PARTS}
+    _check_used(owned, splitting, data.source)
     pool = owned["train"] + [unit for unit in units if unit.part is None]
     if splitting.folds > 1:
         pool += owned["validation"]
@@ -105,6 +106,21 @@ def check_splitting(splitting: Splitting) -> None:
         )
     if splitting.group_by is not None:
         _compile(splitting.group_by)
+
+
+def _check_used(owned: Mapping[Part, Sequence[_Unit]], splitting: Splitting, source: str) -> None:
+    """Raises InputError for a fraction that a person asks for of a part that is named, where it would do nothing."""
+    asked: dict[Part, tuple[str, float, float]] = {
+        "validation": ("validation_fraction", splitting.validation_fraction, Splitting().validation_fraction),
+        "test": ("test_fraction", splitting.test_fraction, Splitting().test_fraction),
+    }
+    for part, (name, fraction, usual) in asked.items():
+        there = sum(len(unit.images) for unit in owned[part])
+        if there and fraction != usual:
+            raise InputError(
+                f"{name} {fraction} would do nothing: the {part} part of {source!r} is named already ({there} images, "
+                f"by its owner or by ids); leave it out, or name others by --{part}-ids or --train-ids."
+            )
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

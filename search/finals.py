@@ -14,7 +14,16 @@ from data.readers import load
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
 from search.final_training import FinalTraining, plan, train_all, unfinished
-from search.held_out import READINGS, Reading, begin_reading, finish_reading, read_readings, score_models
+from search.held_out import (
+    READINGS,
+    Reading,
+    begin_reading,
+    describe_reading,
+    finish_reading,
+    is_same_reading,
+    read_readings,
+    score_models,
+)
 from search.record import BAD_ENDINGS, TrialRecord, records_from_study
 from search.resources import check_shared, choose_needs, machines, running_ray
 from search.run import NO_MODEL, read_saved
@@ -241,7 +250,7 @@ def choose(stage: Finals, ranking: "Sequence[Finalist]") -> dict[str, Any]:
 def read_test_images(stage: Finals, winner: "Finalist", choice: Mapping[str, Any]) -> list[Reading]:
     """Reads the test images with what is chosen, and with the winner alone; all readings so far, this one the last.
 
-    Nothing is read where there are none.
+    Nothing is read where there are none, nor again where nothing has changed since the last reading.
     """
     from search.final_choice import BEST
 
@@ -252,7 +261,10 @@ def read_test_images(stage: Finals, winner: "Finalist", choice: Mapping[str, Any
     if choice["chosen"] != winner.trial.trial_id:
         models.insert(0, stage.folder / BEST)
     path = stage.folder / READINGS
-    reading = begin_reading(path, models, stage.run.path, data, test)
+    asked, before = describe_reading(models, stage.run.path, data, test), read_readings(path)
+    if before and is_same_reading(before[-1], asked):
+        return before
+    reading = begin_reading(path, asked)
     with stage.console.status("reading the test images"):
         scores = stage.in_worker(score_models, [model.absolute() for model in models])
     finish_reading(path, reading, scores)

@@ -32,23 +32,32 @@ def read_readings(path: Path) -> list[Reading]:
     return readings
 
 
-def begin_reading(
-    path: Path, models: Sequence[Path], run: Path, data: SegmentationData, test: Sequence[int]
-) -> Reading:
-    """Writes down that the test images are about to be read, with which models; the reading, without scores yet.
-
-    So a reading counts even if it is never heard of again. models: folders inside the run's. test: the images' places.
-    """
-    readings = read_readings(path)
-    reading = {
-        "number": len(readings) + 1,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+def describe_reading(models: Sequence[Path], run: Path, data: SegmentationData, test: Sequence[int]) -> Reading:
+    """What is to be read with which models. models: folders inside the run's. test: the images' places."""
+    return {
         "fingerprint": data.fingerprint,
         "images": [data.names[index] for index in test],
         "models": [
             {"model": model.relative_to(run).as_posix(), "weights_sha256": hash_weights(model)} for model in models
         ],
     }
+
+
+def is_same_reading(done: Reading, asked: Reading) -> bool:
+    """Whether a reading that was finished has read these images with these very models, and could only say the same."""
+    models = [{name: one.get(name) for name in ("model", "weights_sha256")} for one in done["models"]]
+    same = (done["fingerprint"], done["images"], models) == (asked["fingerprint"], asked["images"], asked["models"])
+    return same and all("dice" in one for one in done["models"])
+
+
+def begin_reading(path: Path, asked: Reading) -> Reading:
+    """Writes down that the test images are about to be read as `describe_reading` says; the reading, without scores.
+
+    So a reading counts even if it is never heard of again.
+    """
+    readings = read_readings(path)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    reading = {"number": len(readings) + 1, "when": when, **asked}
     _write(path, [*readings, reading])
     return reading
 

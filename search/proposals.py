@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from model.config import TrainConfig
-from search.draft import Draft, at_random, draw, from_point
+from search.draft import Draft, at_random, distributions_of, draw, from_point
 from search.history import History
 from search.prior import PastTrial, near_one_of, share_of_prior
 from search.rough_cost import rough_cost
@@ -39,12 +39,15 @@ class Proposals:
         self._pick_of_trial = make_searcher(searcher, space, seed=seed, start_up=self._start_up)
         self._starts = [] if searcher == "grid" else start_points(space, past)
         self._points = [PastTrial(values=asdict(TrainConfig()), weight=DEFAULTS_WEIGHT), *past]
+        self._has_choices = bool(distributions_of(space))
 
     def draft(self, number: int, history: Callable[[], History]) -> tuple[dict[str, Any], Draft] | None:
         """Values for the trial of this number (from 0), and what was drawn; None where nothing is left to try.
 
         history: gives the trials so far, where they are needed.
         """
+        if number and not self._has_choices:
+            return None
         generator = np.random.default_rng((self._seed, number))
         if number < len(self._starts):
             return draw(self._space, from_point(self._starts[number], otherwise=at_random(generator)))
@@ -54,7 +57,9 @@ class Proposals:
         return None if pick is None else draw(self._space, pick)
 
     def has(self, number: int) -> bool:
-        """Whether there is anything left to try in the trial of this number."""
+        """Whether there is anything left to try in the trial of this number; where all is pinned, in the first only."""
+        if number and not self._has_choices:
+            return False
         if self._learning or number < len(self._starts):
             return True
         return self._pick_of_trial(number - len(self._starts), _nothing_to_learn) is not None

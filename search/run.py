@@ -86,6 +86,9 @@ def run(
         introduce(folder, data, splits, needs.fit(machines()), console)
         if packing.words:
             console.print(packing.words)
+        if past:
+            runs = ", ".join(map(str, settings.warm_start))
+            console.print(f"looks first near the {len(past)} best trials of {runs}")
         warn(warnings, settings, console)
         if settings.dry_run:
             return rehearse(limits, space, data, splits[0], needs, folder, console)
@@ -98,7 +101,7 @@ def run(
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
         outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past)
-    return conclude(settings, folder, data, outcome, console)
+    return conclude(settings, folder, data, splits[0], outcome, console)
 
 
 def look_back(settings: SearchSettings, folder: RunFolder, fingerprint: str) -> Sequence["PastTrial"]:
@@ -270,7 +273,12 @@ def search_with_progress(
 
 
 def conclude(
-    settings: SearchSettings, folder: RunFolder, data: SegmentationData, outcome: "Outcome", console: "Console"
+    settings: SearchSettings,
+    folder: RunFolder,
+    data: SegmentationData,
+    split: Split,
+    outcome: "Outcome",
+    console: "Console",
 ) -> int:
     """Shows the leaderboard and what to do next; gives the exit code."""
     from search import leaderboard
@@ -295,6 +303,8 @@ def conclude(
         for warning in split_warnings(outcome.best.warnings):
             console.print(f"warning: the best model: {warning}", style="yellow")
         console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
+        if split.test and not outcome.interrupted:
+            console.print(f"test it:     {python()} -m search.finals {shlex.quote(str(folder.path))}")
     if outcome.interrupted:
         storage = (
             "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(str(settings.storage))}"

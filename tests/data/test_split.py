@@ -53,6 +53,8 @@ def permuted(data: SegmentationData, order: list[int]) -> SegmentationData:
 def test_a_split_is_a_partition_that_parts_no_group(
     data: SegmentationData, seed: int, test_fraction: float, shuffle: Any
 ) -> None:
+    if "test" in data.parts:
+        test_fraction = 0.0
     split = split_data(data, Splitting(split_seed=seed, test_fraction=test_fraction))[0]
     assert sorted(split.train + split.validation + split.test) == list(range(len(data.names)))
     assert split.train and split.validation
@@ -77,7 +79,7 @@ def test_the_owner_decides() -> None:
 def test_validation_is_drawn_from_the_owners_train() -> None:
     parts: tuple[Part, ...] = ("train",) * 10 + ("test",) * 5
     data = data_of(np.ones((15, 1), bool), parts=parts)
-    splits = [split_data(data, Splitting(split_seed=seed, test_fraction=0.3))[0] for seed in range(5)]
+    splits = [split_data(data, Splitting(split_seed=seed))[0] for seed in range(5)]
     assert all(split.test == (10, 11, 12, 13, 14) for split in splits)
     assert all(len(split.train) == 8 and len(split.validation) == 2 for split in splits)
     assert len({split.validation for split in splits}) > 1, "another seed draws others"
@@ -320,3 +322,21 @@ def test_what_cannot_be_split_is_refused_in_one_line(splitting: dict[str, Any], 
     with pytest.raises(InputError, match=words) as refusal:
         split_data(data, Splitting(**splitting))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"test_fraction": 0.4}, r"test_fraction 0.4 would do nothing: the test part of .* \(2 images"),
+        (
+            {"validation_fraction": 0.4},
+            r"validation_fraction 0.4 would do nothing: the validation part of .* \(1 images",
+        ),
+    ],
+)
+def test_a_fraction_of_a_part_that_is_named_already_is_refused(asked: dict[str, float], words: str) -> None:
+    data = data_of(np.ones((9, 1), bool))
+    ids = {"validation_ids": data.names[0], "test_ids": f"{data.names[1]},{data.names[2]}"}
+    assert len(split_data(data, Splitting(**ids))[0].test) == 2
+    with pytest.raises(InputError, match=words):
+        split_data(data, Splitting(**ids, **asked))

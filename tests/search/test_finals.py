@@ -120,6 +120,13 @@ def test_the_best_trials_are_trained_again_and_the_test_images_read_after_the_ch
     assert choice["weights_sha256"] == reading["models"][0]["weights_sha256"] == hash_weights(run / "finals/best")
     assert not any("reading number" in line for line in lines)
 
+    # The same again trains nothing, chooses the same, and shows what was read.
+    assert finals_here(run, "--top", "2", "--seeds", "2") == 0
+    again = capsys.readouterr().out.splitlines()
+    assert "trainings: 0 to do, 4 done" in again[0]
+    assert [line for line in again if line.startswith("test:")] == [line for line in lines if line.startswith("test:")]
+    assert json.loads((run / "finals/test.json").read_text()) == record
+
     # More seeds add to what there is; an ensemble that wins is read, too, and predicts like any other model.
     def wins(candidates: Any, work: Any) -> Together:
         weights = (2, 1, *[0] * (len(candidates) - 2))

@@ -14,7 +14,16 @@ from model.checkpoint import WEIGHTS, ModelCard, load_model, save_model
 from model.config import TrainConfig
 from model.ensemble import write_ensemble
 from model.judge import judge
-from search.held_out import READINGS, begin_reading, finish_reading, hash_weights, read_readings, score_models
+from search.held_out import (
+    READINGS,
+    begin_reading,
+    describe_reading,
+    finish_reading,
+    hash_weights,
+    is_same_reading,
+    read_readings,
+    score_models,
+)
 from search.resources import Needs
 from search.trial import SharedWork
 from tests.toys import TASKS, colored_squares
@@ -34,18 +43,24 @@ def test_a_reading_counts_from_its_beginning(tmp_path: Path) -> None:
     path, data = tmp_path / "finals" / READINGS, colored_squares("binary")
     model = write_fresh(tmp_path / "finals/best", "binary", 0)
     assert read_readings(path) == []
-    first = begin_reading(path, [model], tmp_path, data, (4, 5))
+    asked = describe_reading([model], tmp_path, data, (4, 5))
+    first = begin_reading(path, asked)
     assert first == read_readings(path)[0]
     assert first["number"] == 1
     assert (first["fingerprint"], first["images"]) == ("toy", ["picture4", "picture5"])
     sha = hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest()
     assert first["models"] == [{"model": "finals/best", "weights_sha256": {WEIGHTS: sha}}]
     # It came to nothing, and counts.
-    second = begin_reading(path, [model], tmp_path, data, (4, 5))
+    second = begin_reading(path, asked)
     finished = finish_reading(path, second, [{"dice": {"value": 0.5}}])
     assert (finished["number"], finished["models"][0]["dice"]) == (2, {"value": 0.5})
     assert read_readings(path) == [first, finished]
     assert json.loads(path.read_text())["times_read"] == 2
+    assert not is_same_reading(first, asked), "it gave nothing"
+    assert is_same_reading(finished, asked)
+    assert not is_same_reading(finished, asked | {"images": ["picture4"]})
+    write_fresh(tmp_path / "finals/best", "binary", 1)
+    assert not is_same_reading(finished, describe_reading([model], tmp_path, data, (4, 5)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"readings": [{}]}', '{"readings": 3}', '{"times_read": 1}'])

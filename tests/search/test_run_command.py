@@ -34,7 +34,8 @@ def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
     told = [line.split(":")[0] for line in lines if " completed: " in line]
     assert sorted(told) == [f"t000{number} completed" for number in range(3)]
     assert f"leaderboard: {folder}/leaderboard.csv" in lines
-    assert re.fullmatch(rf"use it: +\S*python\S* -m model.predict {folder}/best PICTURES", lines[-1])
+    assert re.fullmatch(rf"use it: +\S*python\S* -m model.predict {folder}/best PICTURES", lines[-2])
+    assert lines[-1].endswith(f"-m search.finals {folder}")
 
     rows = read(folder / "leaderboard.csv")
     assert list(rows.columns) == columns(["vessel"])
@@ -126,12 +127,15 @@ def test_it_says_how_to_look_at_the_data_as_the_search_sees_them() -> None:
     )
 
 
-def ended(outcome: Outcome, folder: Path, storage: str = "runs", folds: int = 1) -> tuple[int, list[str]]:
+def ended(
+    outcome: Outcome, folder: Path, storage: str = "runs", folds: int = 1, test: tuple[int, ...] = ()
+) -> tuple[int, list[str]]:
     """What the command says of this outcome: exit code and lines."""
     out = StringIO()
     settings = SearchSettings(storage=Path(storage), folds=folds)
     console = Console(file=out, markup=False, soft_wrap=True)
-    code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), outcome, console)
+    split = Split(train=(0, 1), validation=(2,), test=test)
+    code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), split, outcome, console)
     return code, out.getvalue().splitlines()
 
 
@@ -158,6 +162,15 @@ def test_a_search_says_why_it_is_over_and_how_to_go_on() -> None:
         assert f"ended:       {told}" in lines
     _, lines = ended(Outcome(records=[RECORD], best=RECORD, interrupted=True), Path("runs/mine"))
     assert not any(line.startswith("ended:") for line in lines)
+
+
+@pytest.mark.parametrize(("test", "interrupted"), [((3, 4), False), ((), False), ((3, 4), True)])
+def test_the_finals_are_offered_where_images_were_kept_for_them(test: tuple[int, ...], interrupted: bool) -> None:
+    outcome = Outcome(records=[RECORD], best=RECORD, interrupted=interrupted)
+    _, lines = ended(outcome, Path("runs/mine"), test=test)
+    offers = [line for line in lines if line.startswith("test it: ")]
+    assert bool(offers) == (bool(test) and not interrupted)
+    assert all(line.endswith("-m search.finals runs/mine") for line in offers)
 
 
 def test_a_best_model_that_was_not_judged_on_all_folds_is_no_secret() -> None:

@@ -114,8 +114,7 @@ def test_trials_that_are_drawn_side_by_side_differ(tmp_path, name):
 @names
 def test_everything_may_be_pinned(tmp_path, name):
     searcher = make(tmp_path, name, PINNED, num_trials=3)
-    count = 1 if name == "grid" else 3
-    assert len({str(config | {"trial_id": ""}) for config in search(searcher, count)}) == 1
+    assert len(search(searcher, 1)) == 1, "the same training again would tell nothing"
     assert not searcher.draws_more
     assert searcher.suggest("more") == Searcher.FINISHED
 

@@ -229,14 +229,6 @@ def test_ray_may_set_how_many_run_at_once(tmp_path):
     assert [isinstance(searcher.suggest(ray_id), dict) for ray_id in "abcd"] == [True, True, True, False]
 
 
-def test_everything_pinned(tmp_path):
-    searcher = make_searcher(tmp_path, ["only,depth=3,width=8,learning_rate=0.01"], num_trials=8)
-    for number in range(8):
-        run_trial(searcher, f"r{number}", [0.5])
-    assert len({str(record.config) for record in records_from_study(searcher.study)}) == 1
-    assert {trial.state for trial in searcher.study.trials} == {TrialState.COMPLETE}
-
-
 def test_a_killed_search_goes_on_with_the_same_trials(tmp_path):
     killed = make_searcher(tmp_path)
     first, second = killed.suggest("a"), killed.suggest("b")
