@@ -126,10 +126,10 @@ def require_model(folder: Path) -> None:
         )
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(
-                f"model {str(folder)!r} has no {name}; "
-                f"give a folder with {WEIGHTS} and {CONFIG}, such as runs/NAME/best."
-            )
+            lacks = f"has no {name}" if folder.is_dir() else "does not exist"
+            inside = folder / "best"
+            other = f"did you mean {str(inside)!r}?" if (inside / CONFIG).is_file() else "such as runs/NAME/best."
+            raise InputError(f"model {str(folder)!r} {lacks}; give a folder with {WEIGHTS} and {CONFIG}, {other}")
 
 
 def read_card(path: Path) -> ModelCard:

@@ -101,7 +101,10 @@ def pack(
     try:
         measured, kept = recall(facts_about(host, facts_of(host), works, data), measure, anew=anew)
     except NotMeasuredError as error:
-        return Packing(needs=usual_needs, words=f"how many trials share a machine was not measured: {error}")
+        return Packing(
+            needs=usual_needs,
+            words=f"one {'GPU' if on_gpus else 'core'} a trial: what is best was not measured ({error})",
+        )
     best = choose(measured, on_gpus=on_gpus)
     how = "measured before" if kept else f"measured in {time.monotonic() - started:.0f} s"
     return Packing(

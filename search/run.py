@@ -324,13 +324,13 @@ def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Co
     known = {name: value for name, value in dice.items() if value is not None}
     if len(known) > 1:
         console.print("by class:    " + ", ".join(f"{name} {value:.4f}" for name, value in known.items()))
-    for name, value in known.items():
-        if value < HARDLY_FOUND:
-            console.print(
-                f"warning: the best model hardly finds {name} (Dice {value:.4f}), so empty masks of it mean nothing: "
-                "try more --max-epochs, a larger --size, or --space rare_crops=0.9,loss=dice_ce",
-                style="yellow",
-            )
+    hardly = [f"{name} (Dice {value:.4f})" for name, value in known.items() if value < HARDLY_FOUND]
+    if hardly:
+        console.print(
+            f"warning: the best model hardly finds {', '.join(hardly)}, so empty masks there mean nothing: "
+            "try more --max-epochs, a larger --size, or --space rare_crops=0.9,loss=dice_ce",
+            style="yellow",
+        )
 
 
 def installed_version() -> str:

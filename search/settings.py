@@ -152,8 +152,8 @@ def check_same_run(asked: SearchSettings, saved: Mapping[str, Any], name: str) -
         value = asked.as_mapping()[setting]
         if setting in saved and value != saved[setting]:
             raise InputError(
-                f"{setting} {value!r} differs from {saved[setting]!r}, with which run {name!r} began; its trials would "
-                f"not compare: leave --{setting.replace('_', '-')} out, or start a run with another --name."
+                f"{setting} {value!r} differs from {saved[setting]!r}, with which run {name!r} began, and a run keeps "
+                f"it: leave --{setting.replace('_', '-')} out, or start a run with another --name."
             )
 
 

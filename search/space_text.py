@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
-from data.input_error import InputError
+from data.input_error import InputError, unknown_name
 from model.config import TrainConfig, check_name
 from search.domain import Choice, Condition, Domain, Range
 from search.presets import PRESETS, USUAL, drawn_by_magnitude
@@ -28,6 +29,8 @@ def split_texts(texts: Iterable[str]) -> tuple[str, list[tuple[str, str]]]:
             pairs.append((name.strip(), value))
             continue
         word = part.strip()
+        if word not in PRESETS and get_close_matches(word, PRESETS, n=1):
+            raise unknown_name("space", word, PRESETS)
         if word not in PRESETS:
             raise InputError(
                 f"space {word!r} cannot be read: write name=value, as in depth=3:5,loss=dice, or begin with one of "

@@ -114,7 +114,14 @@ def test_a_folder_without_a_whole_model_is_refused(folder: Path, missing: str) -
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    assert "give a folder with" in message_of(lambda: load_model(tmp_path / "nowhere"))
+    assert f"{str(tmp_path / 'nowhere')!r} does not exist; give a folder with" in message_of(
+        lambda: load_model(tmp_path / "nowhere")
+    )
+
+
+def test_the_model_of_a_run_is_found_in_the_runs_folder(folder: Path) -> None:
+    best = folder.rename(folder.with_name("best"))
+    assert message_of(lambda: load_model(best.parent)).endswith(f"did you mean {str(best)!r}?")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 100, -4, -1], ids=lambda kept: f"bytes-{kept}")

@@ -24,7 +24,7 @@ from data.readers import load
 from data.segmentation_data import MULTICLASS, Preparation, SegmentationData, UInt8
 from data.synthetic import draw_retina
 from model import prediction
-from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, save_model
+from model.checkpoint import WEIGHTS, ModelCard, load_model, save_model
 from model.ensemble import Model
 from model.predict import find_pictures
 from model.prediction import Prediction, PredictionSettings, predict_picture
@@ -402,7 +402,7 @@ def test_pictures_are_found_by_name_and_other_files_are_passed_over(tmp_path: Pa
 
 def test_a_missing_model_is_refused(refusal: Callable[..., str], pictures: Path, tmp_path: Path) -> None:
     words = refusal("model.predict", tmp_path / "nowhere", pictures, "--output", tmp_path / "out")
-    assert f"model {str(tmp_path / 'nowhere')!r} has no {CONFIG}" in words
+    assert f"model {str(tmp_path / 'nowhere')!r} does not exist" in words
     assert not (tmp_path / "out").exists()
 
 
@@ -469,7 +469,7 @@ def test_an_output_that_cannot_be_written_is_refused(
         (["--threshold", "nan"], "threshold nan must be from 0 to 1"),
         (["--uncertainty", "1"], "uncertainty 1 must be 2 or more passes"),
         (["--uncertainty", "4"], "uncertainty needs a model with dropout"),
-        (["--also", "nowhere"], "model 'nowhere' has no config.yaml"),
+        (["--also", "nowhere"], "model 'nowhere' does not exist"),
     ],
     ids=str,
 )

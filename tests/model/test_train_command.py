@@ -273,7 +273,7 @@ def test_a_training_that_collapses_ends_with_1_and_its_reason(
         (["--group-by", "("], "group_by '(' is no regular expression"),
         (["--train-ids", "99"], "train_ids '99' names no image"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
-        (["--like", "nowhere/best"], "model 'nowhere/best' has no config.yaml"),
+        (["--like", "nowhere/best"], "model 'nowhere/best' does not exist"),
         (["--init-from", "nowhere/best"], "nowhere/best"),
         (["--init-from", "imagenet"], "encoder"),
         (["stray"], "stray"),

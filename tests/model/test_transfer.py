@@ -251,7 +251,7 @@ def test_no_model_a_broken_one_and_one_put_together_from_two_are_refused(
 ) -> None:
     folder = Path(vessels[0])
     assert f"init_from: model {str(tmp_path)!r} has no {CONFIG}; give a folder" in refusal_of(VESSELS, str(tmp_path))
-    assert "has no config.yaml" in refusal_of(VESSELS, str(tmp_path / "nowhere"))
+    assert "does not exist" in refusal_of(VESSELS, str(tmp_path / "nowhere"))
     save_tensors(folder / WEIGHTS, with_settings(VESSELS, width=8).build().state_dict(), {})
     assert f"{WEIGHTS} does not fit its {CONFIG}" in refusal_of(VESSELS, str(folder))
     (folder / WEIGHTS).write_bytes(b"no weights")

@@ -306,7 +306,7 @@ def with_members(members: object) -> Callable[[dict[str, Any]], None]:
         (with_members({"../model0": 1}), "is no folder beside it"),
         (with_members({"first": 0}), "the weight 0"),
         (with_members({"first": float("nan")}), "the weight nan"),
-        (with_members({"gone": 1}), "has no config.yaml"),
+        (with_members({"gone": 1}), "does not exist"),
         (lambda entries: entries.update(thresholds=[2.0]), "a threshold that is not from 0 to 1"),
         (lambda entries: entries.update(thresholds=[0.5, 0.5]), "2 thresholds for 1 classes"),
     ],

@@ -337,7 +337,7 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(monkeypatch: pytest.M
         raise NotMeasuredError("it takes too long")
 
     assert packed(monkeypatch, measure) == Packing(
-        needs=Needs(cpus=1, gpus=0), words="how many trials share a machine was not measured: it takes too long"
+        needs=Needs(cpus=1, gpus=0), words="one core a trial: what is best was not measured (it takes too long)"
     )
 
 

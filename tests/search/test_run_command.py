@@ -202,4 +202,4 @@ def test_a_class_that_the_best_model_does_not_find_is_told() -> None:
     show_classes(best, ("red", "bright"), Console(file=out, markup=False, soft_wrap=True))
     told, warning = out.getvalue().splitlines()
     assert told == "by class:    red 0.0000, bright 0.8000"
-    assert warning.startswith("warning: the best model hardly finds red (Dice 0.0000), so empty masks of it mean")
+    assert warning.startswith("warning: the best model hardly finds red (Dice 0.0000), so empty masks there mean")

@@ -233,6 +233,7 @@ def test_a_pinned_value_has_no_condition() -> None:
         ("", "space '' cannot be read"),
         ("huge", "space 'huge' cannot be read: .* begin with one of small, default, large, only"),
         ("huge,depth=3", "space 'huge' cannot be read"),
+        ("smal", "space 'smal' is not known; .* Did you mean 'small'"),
         ("depth=3,large", "depth 'large' cannot be read as a whole number"),
         # Conditions.
         ("depth=3 if loss", r"depth '3 if loss' has a condition .* write depth=VALUES if PARAMETER=VALUES, as in "),
