@@ -58,19 +58,22 @@ TASKS = {
 }
 
 
-def train_once(name: str, task: Task, seed: int, folder: Path) -> float:
-    """Trains as a person would, for ten minutes at most; the seconds it took, the start of the process included."""
+def train_once(name: str, task: Task, seed: int, folder: Path) -> tuple[float, bool]:
+    """Trains as a person would, for ten minutes at most.
+
+    The seconds it took, the start of the process included, and whether it was interrupted.
+    """
     command = [sys.executable, "-m", "model.train", "--data", name, "--data-root", str(DATASETS), "--size", "native"]
     command += ["--field-of-view", task.preparation.field_of_view, "--seed", str(seed), "--folder", str(folder)]
     started = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as training:
         try:
             code = training.wait(MOST_SECONDS)
         except subprocess.TimeoutExpired:
             training.send_signal(signal.SIGINT)
             code = training.wait()
     assert code in (0, INTERRUPTED), f"the training ended with {code}"
-    return time.perf_counter() - started
+    return time.perf_counter() - started, code == INTERRUPTED
 
 
 def score_on_test_images(name: str, task: Task, model: Path) -> tuple[Scores, tuple[str, ...]]:
@@ -88,15 +91,19 @@ def score_on_test_images(name: str, task: Task, model: Path) -> tuple[Scores, tu
 def main() -> int:
     """Trains, scores and prints the table."""
     arguments = parse_arguments(__doc__ or "")
-    rows = [("data", "figure", "test Dice: median (range)", "mean", "goal", "precision", "recall", "seconds")]
+    rows = [
+        ("data", "figure", "test Dice: median (range)", "mean", "goal", "precision", "recall", "seconds", "interrupted")
+    ]
     figures, met = {}, True
     for name, task in TASKS.items():
         scored: list[Scores] = []
-        dice, seconds = [], []
+        dice, seconds, interrupted = [], [], 0
         for seed in SEEDS:
             with tempfile.TemporaryDirectory() as folder:
-                seconds.append(train_once(name, task, seed, Path(folder)))
+                took, cut = train_once(name, task, seed, Path(folder))
                 score, class_names = score_on_test_images(name, task, Path(folder) / "best")
+            seconds.append(took)
+            interrupted += cut
             of_class = None if task.class_name is None else score.class_dice[class_names.index(task.class_name)]
             scored.append(score)
             dice.append(score.dice if of_class is None else of_class)
@@ -118,9 +125,10 @@ def main() -> int:
                 spread([score.precision_macro for score in scored], 3),
                 spread([score.recall_macro for score in scored], 3),
                 spread(seconds, 0),
+                f"{interrupted} of {len(SEEDS)}",
             )
         )
-        figures[name] = {"test_dice": dice, "seconds": seconds}
+        figures[name] = {"test_dice": dice, "seconds": seconds, "interrupted": interrupted}
     print(describe_machine())
     print_table(rows)
     figure = ", ".join(f"{name} {statistics.fmean(one['test_dice']):.4f}" for name, one in figures.items())

@@ -11,10 +11,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
+from data.windows import place
 from model.checkpoint import ModelCard
-from model.device import seeded
+from model.class_weights import class_weights
+from model.config import TrainConfig
+from model.device import seeded, uses_bfloat16
 from model.diagnose import TrainingFailure
+from model.distributed import ALONE, Ranks
 from model.epoch import Lesson, trace_epoch
+from model.losses import make_loss
 from model.optimisation import MovingAverage, make_optimizer, make_schedule
 from model.progress import Progress
 from model.state import SUMS, Snapshot, TrainingState, restore, retries_of, take_snapshot
@@ -23,6 +28,21 @@ from model.unet import UNet
 
 SLOWER = 1 / 3  # the learning rate of a training that goes back to its last good state
 TRANSFER = "transfer.txt"  # what became of every tensor of the model that a training began from
+
+
+def prepare(
+    config: TrainConfig, data: SegmentationData, split: Split, device: torch.device, ranks: Ranks = ALONE
+) -> Lesson:
+    """What a training goes by: its pictures, in their place for the device, its loss, and how it computes."""
+    weights = class_weights(config.class_weight, data, split, config.empty_images)
+    return Lesson(
+        config=config,
+        pictures=place(data, split.train, device),
+        names=tuple(data.names[index] for index in split.train),
+        loss_of=make_loss(config, data.label_mode, weights.to(device)),
+        bfloat16=uses_bfloat16(config.precision, device),
+        ranks=ranks,
+    )
 
 
 def begin(

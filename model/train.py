@@ -16,7 +16,6 @@ from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.windows import place
 from model.checkpoint import WEIGHTS, ModelCard, load_tensors, save_model
-from model.class_weights import class_weights
 from model.config import IMAGENET, TrainConfig
 from model.cost import network_cost
 from model.device import (
@@ -26,17 +25,15 @@ from model.device import (
     peak_memory_mb,
     reproducible,
     seeded,
-    uses_bfloat16,
 )
 from model.diagnose import Look, TrainingFailure
 from model.distributed import ranks_here
-from model.epoch import Lesson, NotFinite, train_epoch
+from model.epoch import NotFinite, train_epoch
 from model.history import HISTORY, add_to_history
 from model.judge import judge
-from model.losses import make_loss
 from model.progress import EpochReport
 from model.repeat import read_like, split_like
-from model.start import TRANSFER, begin, go_back
+from model.start import TRANSFER, begin, go_back, prepare
 from model.state import load_state, restore, save_state, take_snapshot
 from model.transfer import check_init_from
 
@@ -83,18 +80,8 @@ def train(
     card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names), split=split)
     kept = load_state(folder / LAST, card) if resume and folder is not None and (folder / LAST).exists() else None
     kept = ranks.from_first(kept)
-    bfloat16 = uses_bfloat16(config.precision, device)
     judged = place(data, split.validation, device)
-    lesson = Lesson(
-        config=config,
-        pictures=place(data, split.train, device),
-        names=tuple(data.names[index] for index in split.train),
-        loss_of=make_loss(
-            config, data.label_mode, class_weights(config.class_weight, data, split, config.empty_images).to(device)
-        ),
-        bfloat16=bfloat16,
-        ranks=ranks,
-    )
+    lesson = prepare(config, data, split, device, ranks)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     state = begin(lesson, data, split, card, folder, kept)
@@ -145,7 +132,7 @@ def train(
             state.moved(seconds=state.progress.seconds + time.perf_counter() - started)
             continue
         with reproducible(config.deterministic, device), telling_of_memory():
-            judgement = judge(state.judged, judged, data.label_mode, bfloat16=bfloat16, ranks=ranks)
+            judgement = judge(state.judged, judged, data.label_mode, bfloat16=lesson.bfloat16, ranks=ranks)
         loss_sum, norm_sum, norm_peak = state.sums.tolist()
         steps = lesson.steps * (epoch - judged_before)
         val = judgement.scores()

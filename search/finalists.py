@@ -160,7 +160,8 @@ def to_frame(finalists: Sequence[Finalist], tested: Mapping[str, Mapping[str, fl
         }
         for rank, finalist in enumerate(finalists, start=1)
     ]
-    return _typed(pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object))
+    frame = pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object)
+    return leaderboard.typed(frame, COLUMN_TYPES)
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
@@ -176,7 +177,7 @@ def read(path: Path) -> pd.DataFrame:
     path = path / TABLE if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"finalists {str(path)!r} do not exist: python -m search.finals RUN makes them.")
-    return _typed(leaderboard.read(path).astype(object))
+    return leaderboard.read(path, COLUMN_TYPES)
 
 
 def render(frame: pd.DataFrame, console: "Console") -> None:
@@ -229,20 +230,6 @@ def _settings(trial: TrialRecord) -> dict[str, Any]:
 
 def _differs(configs: Sequence[Mapping[str, Any]], name: str) -> bool:
     return len({repr(config.get(name)) for config in configs}) > 1
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with each column as its type: missing numbers are NA, missing texts are empty."""
-    for name in frame.columns:
-        kind, column = COLUMN_TYPES.get(name, str), frame[name]
-        if kind is str:
-            frame[name] = column.fillna("").astype("str")
-        elif kind is bool:
-            frame[name] = column.astype("boolean")
-        else:
-            numbers = pd.to_numeric(column.replace("", None))
-            frame[name] = numbers.astype("Int64") if kind is int else numbers.astype("float64")
-    return frame
 
 
 def _number(value: Any, form: str = ".4f") -> str:

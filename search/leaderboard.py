@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +72,7 @@ def to_frame(records: Iterable[TrialRecord], class_names: Sequence[str]) -> pd.D
         {**asdict(record), **record.config, **record.metrics, "rank": rank}
         for rank, record in enumerate(sorted(records, key=_order), start=1)
     ]
-    return _typed(pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object))
+    return typed(pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object))
 
 
 def class_names_of(records: Iterable[TrialRecord]) -> list[str]:
@@ -91,9 +91,10 @@ def write(path: Path, frame: pd.DataFrame) -> None:
         safe.to_csv(waiting, index=False, encoding="utf-8")
 
 
-def read(path: Path) -> pd.DataFrame:
-    """The table that `write` wrote, its columns typed again; path: of the file, or the run's folder.
+def read(path: Path, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.DataFrame:
+    """The table that `write` wrote, its columns typed again.
 
+    path: of the file, or the run's folder. types: of the columns by name, as for `typed`.
     Raises InputError where there is none.
     """
     path = RunFolder(path=path).leaderboard if path.is_dir() else path
@@ -101,7 +102,7 @@ def read(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
         if "trial_id" not in frame.columns:
             raise ValueError("it has no column trial_id")
-        return _typed(frame.map(_as_it_was))
+        return typed(frame.map(_as_it_was), types)
     except FileNotFoundError:
         raise InputError(f"leaderboard {str(path)!r} does not exist: name the folder of a run.") from None
     except (OSError, ValueError) as error:
@@ -175,10 +176,13 @@ def _order(record: TrialRecord) -> tuple[int, int, float, str]:
     return group, -record.folds, math.inf if record.val_dice is None else -record.val_dice, record.trial_id
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with each known column as its type: missing numbers are NA, missing texts are empty."""
+def typed(frame: pd.DataFrame, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.DataFrame:
+    """The table with each column as its type: missing numbers are NA, missing texts are empty.
+
+    types: of the columns by name; others are metrics, or text.
+    """
     for name in frame.columns:
-        kind = float if is_metric(name) else COLUMN_TYPES.get(name, str)
+        kind = types.get(name, float if is_metric(name) else str)
         if kind is str:
             frame[name] = frame[name].fillna("").astype("str")
         elif kind is bool:

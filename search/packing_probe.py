@@ -219,23 +219,13 @@ def take_steps(
     config: TrainConfig, data: SegmentationData, split: Split, device: "torch.device"
 ) -> Generator[None, None, None]:
     """Trains, a step each time it is asked, without end and without a look at the validation images."""
-    from data.windows import place
     from model.checkpoint import ModelCard
-    from model.class_weights import class_weights
-    from model.device import reproducible, uses_bfloat16
-    from model.epoch import Lesson, set_to_learn, take_step
-    from model.losses import make_loss
-    from model.start import begin
+    from model.device import reproducible
+    from model.epoch import set_to_learn, take_step
+    from model.start import begin, prepare
 
     config = replace(config, max_epochs=1_000_000)  # so that no schedule comes to its end
-    weights = class_weights(config.class_weight, data, split, config.empty_images)
-    lesson = Lesson(
-        config=config,
-        pictures=place(data, split.train, device),
-        names=tuple(data.names[index] for index in split.train),
-        loss_of=make_loss(config, data.label_mode, weights.to(device)),
-        bfloat16=uses_bfloat16(config.precision, device),
-    )
+    lesson = prepare(config, data, split, device)
     card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names), split=split)
     state = begin(lesson, data, split, card, None, None)
     with reproducible(config.deterministic, device):

@@ -1,6 +1,7 @@
 """Stopping by what trials that came to their end had shown: Optuna's pruners, as schedulers of Ray."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from statistics import fmean, median
 from typing import Any
@@ -20,7 +21,7 @@ COMPARED_WITH = 4  # completed trials, before the median of fewer says anything
 HIGHEST_P = 0.15
 
 
-class PruningScheduler(PatientScheduler):
+class PruningScheduler(PatientScheduler, ABC):
     """Stops a trial when a pruner of Optuna would, asked with all that trials have shown so far.
 
     What completed trials had shown stands in a study of its own, in memory, so that it is there the moment it is
@@ -34,17 +35,17 @@ class PruningScheduler(PatientScheduler):
         self._study = optuna.create_study(direction="maximize")
         self._curves: dict[str, dict[int, float]] = {}  # our trial id -> val_dice by epoch, of those under way
 
+    @abstractmethod
     def steps(self, curve: Mapping[int, float]) -> dict[int, float]:
         """What the pruner compares, step by step, of a trial with this `val_dice` by epoch."""
-        raise NotImplementedError
 
     def judged(self, steps: Mapping[int, float]) -> Mapping[int, float]:
         """Those of the steps by which the pruner judges the trial."""
         return steps
 
+    @abstractmethod
     def why(self, steps: Mapping[int, float]) -> str:
         """Why a trial that has shown this is stopped."""
-        raise NotImplementedError
 
     def refill(self, study: optuna.Study) -> None:
         """Takes over what completed trials of earlier sessions had shown, and how far unfinished ones had come."""

@@ -11,6 +11,7 @@ from model.config import TrainConfig
 # over that many), and, for a square of the width, of a way down, a way up, and the finest level.
 ENCODERS = {"resnet18": 36_000, "resnet34": 73_000, "mobilenet_v3": 4_400}
 DOWN, UP, FINEST = 13.5, 29.0, 9.0
+WHOLE_IMAGE = 2**16  # side in pixels to reckon with where crops are whole images
 
 
 def rough_cost(values: Mapping[str, Any]) -> float:
@@ -26,6 +27,12 @@ def rough_cost(values: Mapping[str, Any]) -> float:
     down = DOWN * config["depth"] if encoder is None else 0.0
     own = config["width"] ** 2 * (FINEST + down + UP * config["depth"])
     return float(config["passes"] * (own + (encoder or 0)))
+
+
+def rough_cost_of_step(values: Mapping[str, Any]) -> float:
+    """Multiplications that a step takes, where whole images are taken to be larger than any crop."""
+    config = {**_defaults(), **values}
+    return rough_cost(config) * float(config["batch_size"] * (config["crop_size"] or WHOLE_IMAGE) ** 2)
 
 
 @cache

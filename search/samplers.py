@@ -7,7 +7,7 @@ stream of its own, so that a search that was interrupted draws what it would hav
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -156,14 +156,7 @@ def _make_tpe(_space: Space, seed: int, start_up: int) -> PickOfTrial:
 
 def _make_gp(space: Space, seed: int, start_up: int) -> PickOfTrial:
     """A Gaussian process with expected improvement, over all parameters that every trial has; TPE draws the others."""
-    together = always_drawn(space)
-
-    def pick_of_trial(number: int, history: Callable[[], History]) -> Pick:
-        sampler = GPSampler(seed=stream(seed, number), n_startup_trials=start_up, warn_independent_sampling=False)
-        rest = _tpe(seed, number, start_up)
-        return by_sampler(Together(sampler, together, rest), narrowed(history(), MOST_FITTED), number)
-
-    return pick_of_trial
+    return _fitting(GPSampler, always_drawn(space), MOST_FITTED, seed, start_up)
 
 
 def _make_cma_es(space: Space, seed: int, start_up: int) -> PickOfTrial:
@@ -178,11 +171,18 @@ def _make_cma_es(space: Space, seed: int, start_up: int) -> PickOfTrial:
     }
     if len(together) < FEWEST_NUMBERS:
         together = {}
+    return _fitting(CmaEsSampler, together, MOST_SHOWN, seed, start_up)
+
+
+def _fitting(
+    make: Callable[..., BaseSampler], together: Mapping[str, BaseDistribution], most: int, seed: int, start_up: int
+) -> PickOfTrial:
+    """A sampler made for each trial, which draws `together` by the best `most` trials; TPE draws the rest."""
 
     def pick_of_trial(number: int, history: Callable[[], History]) -> Pick:
-        sampler = CmaEsSampler(seed=stream(seed, number), n_startup_trials=start_up, warn_independent_sampling=False)
+        sampler = make(seed=stream(seed, number), n_startup_trials=start_up, warn_independent_sampling=False)
         rest = _tpe(seed, number, start_up)
-        return by_sampler(Together(sampler, together, rest), narrowed(history(), MOST_SHOWN), number)
+        return by_sampler(Together(sampler, together, rest), narrowed(history(), most), number)
 
     return pick_of_trial
 

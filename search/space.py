@@ -8,13 +8,13 @@ from data.input_error import InputError
 from model.config import TrainConfig, check_name
 from search.domain import Choice, Condition, Domain
 from search.presets import BARE, ONLY_WHEN, PRESETS, USUAL
+from search.rough_cost import rough_cost_of_step
 from search.space_text import FIELD_TYPES, checked_value, read_words, split_texts, write_words
 
 if TYPE_CHECKING:
     import optuna
 
 SIZES = ("passes", "depth", "width", "batch_size", "crop_size")  # what decides on how demanding a training is
-WHOLE_IMAGE = 2**16  # side in pixels to reckon with where crops are whole images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def extremes(space: Space) -> tuple[TrainConfig, TrainConfig]:
     def config(chosen: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig(**_choose(space, lambda name, domain: chosen.get(name, domain.ends[0])))
 
-    demand = [_work_of_a_step(defaults | chosen) for chosen in ways]
+    demand = [rough_cost_of_step(defaults | chosen) for chosen in ways]
     return config(ways[demand.index(min(demand))]), config(ways[demand.index(max(demand))])
 
 
@@ -198,13 +198,6 @@ def _choose(space: Space, pick: Callable[[str, Domain], Any]) -> dict[str, Any]:
         if space.asks(name, values):
             values[name] = chosen[name] = pick(name, space.domains[name])
     return chosen
-
-
-def _work_of_a_step(values: Mapping[str, Any]) -> float:
-    """How much arithmetic a step takes, in no unit: each level of a network takes about as much as the first one."""
-    side = values["crop_size"] or WHOLE_IMAGE
-    network = values["passes"] * (values["depth"] + 1) * values["width"] ** 2
-    return float(network * values["batch_size"] * side**2)
 
 
 def _conditions(space: Space, name: str) -> list[Condition]:
