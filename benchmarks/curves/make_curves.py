@@ -1,12 +1,14 @@
 """Trains the table that searches are replayed on: real learning curves of many configurations on two tasks.
 
-    python benchmarks/curves/make_curves.py [--processes 2] [--until 256]
+    python benchmarks/curves/make_curves.py [--processes 2]
 
 Each line of `curves.jsonl` is one training: its task, its number, the values that were searched, and for each epoch the
 Dice of the validation images and the seconds of processor time on one thread, which other work on the machine changes
-little. The values are the points of a scrambled Sobol sequence over `SPACE`, the same whenever they are drawn. A script
-that was stopped goes on with what is missing; the trainings that were under way begin again. Expects the data sets in
-`../shared/datasets`, or where DATASETS says.
+little. The first values of a task are the points of a scrambled Sobol sequence over `SPACE`. It is the good places that
+searches differ in, and there such points lie far apart: so the others are drawn close to the best of the first, as any
+search would that has seen those. All are the same whenever they are drawn. A script that was stopped goes on with what
+is missing; the trainings that were under way begin again. Expects the data sets in `../shared/datasets`, or where
+DATASETS says.
 
   wbc    white blood cells as they are: a third of the usual training images (64), and the 48 to validate
   stare  retinas shrunk to 256 pixels: 8 to train on, im0082 and im0139 to validate
@@ -18,16 +20,26 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from search.space import Space
 
 FILE = Path(__file__).with_name("curves.jsonl")
 ROOT = Path(__file__).resolve().parents[2]
 DATASETS = Path(os.environ.get("DATASETS", ROOT.parent / "shared" / "datasets"))
 SIZES: dict[str, Any] = {"wbc": "native", "stare": 256}
 EVERY = {"wbc": 3, "stare": 1}  # one in so many of the training images
+ANYWHERE, CLOSE = 150, 100  # configurations of each task from all of the space, and close to the best of those
+PARENTS = 15  # how many the best are
+STEP = 0.15  # how far from them, as a share of a range
+CHANGED = 0.2  # the share of choices that are drawn anew
 MAX_EPOCHS = 27
 PINNED = {"max_epochs": MAX_EPOCHS, "epoch_pixels": 2**18, "seed": 0}
 # Wider than what is searched by default, as a person has it who does not know yet what is good.
@@ -47,23 +59,75 @@ SPACE = {
 }
 
 
-def points(count: int) -> list[dict[str, Any]]:
-    """The values of the first so many configurations."""
+class Draw:
+    """Draws values, asked as a trial of Optuna is: evenly, or close to those of another configuration."""
+
+    def __init__(self, seed: Sequence[int], near: Mapping[str, Any] | None = None) -> None:
+        self._numbers = np.random.default_rng(seed)
+        self._near = near or {}
+
+    def suggest_int(self, name: str, low: int, high: int, log: bool = False) -> int:
+        """A whole number, both ends included."""
+        assert not log
+        count = high + 1 - low
+        near = (self._near[name] - low + 0.5) / count if name in self._near else None
+        return low + min(int(self._place(near) * count), count - 1)
+
+    def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> float:
+        """A number."""
+        scale, back = (np.log, np.exp) if log else (float, float)
+        first, width = scale(low), scale(high) - scale(low)
+        near = (scale(self._near[name]) - first) / width if name in self._near else None
+        return float(np.clip(back(first + self._place(near) * width), low, high))
+
+    def suggest_categorical(self, name: str, options: Sequence[Any]) -> Any:
+        """One of the options."""
+        if name in self._near and self._numbers.random() >= CHANGED:
+            return self._near[name]
+        return options[self._numbers.integers(len(options))]
+
+    def _place(self, near: float | None) -> float:
+        """A place from 0 to 1, anywhere or close to another one; what would be beyond an end is thrown back."""
+        if near is None:
+            return float(self._numbers.random())
+        place = abs(near + STEP * self._numbers.normal())
+        return float(np.clip(1 - abs(1 - place), 0, 1))
+
+
+@cache
+def search_space() -> "Space":
+    """`SPACE` and nothing else, whatever is searched by default."""
+    from search.space import parse_space
+
+    return parse_space(["only", *(f"{name}={values}" for name, values in SPACE.items())], pinned=PINNED)
+
+
+def values_anywhere() -> list[dict[str, Any]]:
+    """The values of the first configurations of each task."""
     import optuna
 
-    from search.space import parse_space, suggest
+    from search.space import suggest
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=0))
-        space = parse_space(["only", *(f"{name}={values}" for name, values in SPACE.items())], pinned=PINNED)
+        space = search_space()
         drawn = []
-        for _ in range(count):
+        for _ in range(ANYWHERE):
             trial = study.ask()
             drawn.append(suggest(space, trial))
             study.tell(trial, 0.0)
     return drawn
+
+
+def values_close(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The values of a task's other configurations, in turns close to each of the best of these first ones."""
+    from search.space import suggest
+
+    best = sorted(lines, key=lambda line: (-max(line["val_dice"], default=0.0), line["number"]))[:PARENTS]
+    space = search_space()
+    return [suggest(space, Draw((0, number), best[number % PARENTS]["values"])) for number in range(CLOSE)]
 
 
 def train_once(task: str, number: int, values: dict[str, Any]) -> dict[str, Any]:
@@ -103,28 +167,18 @@ def train_once(task: str, number: int, values: dict[str, Any]) -> dict[str, Any]
     return line
 
 
-def missing(until: int) -> Iterator[tuple[str, int]]:
-    """The trainings that the table does not have yet, task by task in turns."""
-    there = set()
-    if FILE.exists():
-        there = {(line["task"], line["number"]) for line in map(json.loads, FILE.read_text().splitlines())}
-    for number in range(until):
-        for task in SIZES:
-            if (task, number) not in there:
-                yield task, number
+def recorded() -> dict[tuple[str, int], dict[str, Any]]:
+    """The lines that are there, by task and number."""
+    lines = map(json.loads, FILE.read_text().splitlines() if FILE.exists() else ())
+    return {(line["task"], line["number"]): line for line in lines}
 
 
-def main() -> None:
-    """Trains what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=2, help="trainings side by side, with one thread each")
-    parser.add_argument("--until", type=int, default=256, help="configurations of each task")
-    arguments = parser.parse_args()
-    values = points(arguments.until)
-    os.environ["OMP_NUM_THREADS"] = "1"
+def train_all(values: Mapping[tuple[str, int], dict[str, Any]], processes: int) -> None:
+    """Trains those of the configurations that are missing, so many at a time, and adds them to the file."""
+    missing = {key: its_values for key, its_values in values.items() if key not in recorded()}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool, FILE.open("a") as file:
-        waiting = [pool.submit(train_once, task, number, values[number]) for task, number in missing(arguments.until)]
+    with ProcessPoolExecutor(processes, mp_context=context) as pool, FILE.open("a") as file:
+        waiting = [pool.submit(train_once, *key, its_values) for key, its_values in missing.items()]
         for done, training in enumerate(as_completed(waiting), start=1):
             line = training.result()
             file.write(json.dumps(line) + "\n")
@@ -135,6 +189,19 @@ def main() -> None:
                 f"{sum(line['seconds']):.0f} s, {line['status']}",
                 flush=True,
             )
+
+
+def main() -> None:
+    """Trains what is missing, first the configurations from anywhere, then those that are close to their best."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2, help="trainings side by side, with one thread each")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    anywhere = values_anywhere()
+    train_all({(task, n): values for n, values in enumerate(anywhere) for task in SIZES}, arguments.processes)
+    lines = recorded()
+    close = {task: values_close([lines[task, n] for n in range(ANYWHERE)]) for task in SIZES}
+    train_all({(task, ANYWHERE + n): close[task][n] for n in range(CLOSE) for task in SIZES}, arguments.processes)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ from search.settings import Scheduler, SearcherName, SearchSettings
 from search.space import suggest
 from search.study import open_study
 
-from .make_curves import MAX_EPOCHS
+from .make_curves import MAX_EPOCHS, search_space
 from .replay import METRIC, System, report_like_ours, report_like_stock
-from .table import search_space
 
 # Makes a system from a seed, a number of workers, and a folder of its own to write in.
 Maker = Callable[[int, int, Path], System]

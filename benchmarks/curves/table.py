@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from model.config import TrainConfig
 from search.domain import Choice
-from search.space import Space, means_something, parse_space, suggest
+from search.space import means_something, suggest
 
-from .make_curves import FILE, PINNED, SPACE
+from .make_curves import FILE, SPACE, Draw, search_space
 
 DEFAULTS = asdict(TrainConfig())
 FACTORS = (0.25, 0.5, 2.0, 4.0)  # by which a parameter's weight is tried less and more
@@ -95,12 +95,6 @@ class Table:
     @cached_property
     def _encoded(self) -> Floats:
         return np.stack([encode(curve.values) for curve in self.curves])
-
-
-@cache
-def search_space() -> Space:
-    """The space of the recorded configurations: `SPACE` and nothing else, whatever is searched by default."""
-    return parse_space(["only", *(f"{name}={text}" for name, text in SPACE.items())], pinned=PINNED)
 
 
 DOMAINS = {name: search_space().domains[name] for name in SPACE}
@@ -231,26 +225,8 @@ def judge_table(table: Table, near: float, draws: int = 5_000) -> Quality:
 
 def _draw_configs(count: int) -> list[dict[str, Any]]:
     """Configurations drawn at random from the space, each value alike."""
-
-    class Draw:
-        """What `suggest` asks for values, without a study."""
-
-        def __init__(self) -> None:
-            self.numbers = np.random.default_rng(0)
-
-        def suggest_int(self, _name: str, low: int, high: int, log: bool = False) -> int:
-            assert not log
-            return int(self.numbers.integers(low, high + 1))
-
-        def suggest_float(self, _name: str, low: float, high: float, log: bool = False) -> float:
-            drawn = self.numbers.uniform(*(np.log([low, high]) if log else (low, high)))
-            return float(np.clip(np.exp(drawn) if log else drawn, low, high))
-
-        def suggest_categorical(self, _name: str, options: Sequence[Any]) -> Any:
-            return options[self.numbers.integers(len(options))]
-
-    space, draw = search_space(), Draw()
-    return [suggest(space, draw) for _ in range(count)]  # type: ignore[arg-type]
+    draw = Draw((0,))
+    return [suggest(search_space(), draw) for _ in range(count)]  # type: ignore[arg-type]
 
 
 def _differences_within(curves: Sequence[Curve]) -> Floats:
