@@ -7,7 +7,7 @@ stream of its own, so that a search that was interrupted draws what it would hav
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -175,7 +175,7 @@ def _make_cma_es(space: Space, seed: int, start_up: int) -> PickOfTrial:
 
 
 def _fitting(
-    make: Callable[..., BaseSampler], together: Mapping[str, BaseDistribution], most: int, seed: int, start_up: int
+    make: Callable[..., BaseSampler], together: dict[str, BaseDistribution], most: int, seed: int, start_up: int
 ) -> PickOfTrial:
     """A sampler made for each trial, which draws `together` by the best `most` trials; TPE draws the rest."""
 
