@@ -82,6 +82,7 @@ class TrainConfig:
     retries: int = setting(0, "how often a diverged training may go on from its last good state, at a third of the learning rate", low=0, high=10)
     deterministic: bool = setting(False, "the same curve to the last bit on devices of one kind; slower")
     precision: str = setting("auto", "arithmetic of the network; auto is bfloat16 where the device has it", choices=PRECISIONS)
+    compiled: bool = setting(False, "training steps by a compiled network: faster ones, after up to minutes of compiling")
     seed: int = setting(0, "seed of weights, samples and augmentation", low=0, high=2**31 - 1)
 # fmt: on
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -178,7 +178,7 @@ def _gradients_in_parts(state: TrainingState, lesson: Lesson, batch: Batch, part
 def loss_on(state: TrainingState, lesson: Lesson, images: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
     """The loss of the network on these samples, mean over its passes."""
     with torch.autocast(state.device.type, torch.bfloat16, enabled=lesson.bfloat16):
-        passes = state.network.logits_of_passes(images.contiguous(memory_format=torch.channels_last))
+        passes = state.logits_of_passes(images.contiguous(memory_format=torch.channels_last))
     losses = [lesson.loss_of(logits.float(), masks, valid) for logits in passes]
     return torch.stack(losses).mean()
 
@@ -188,6 +188,8 @@ def trace_epoch(state: TrainingState, lesson: Lesson, last_step: int) -> str | N
 
     state: as it was before things went wrong. It is spoilt afterwards.
     """
+    # A compiled network would not call the hooks by which tensors are looked at.
+    state = replace(state, logits_of_passes=state.network.logits_of_passes)
     epoch, first = state.progress.epoch + 1, state.progress.step
     order, batches = lesson.batches(epoch, skip=first)
     set_to_learn(state, lesson.config)

@@ -14,6 +14,7 @@ from data.segmentation_data import SegmentationData, Split
 from data.windows import place
 from model.checkpoint import ModelCard
 from model.class_weights import class_weights
+from model.compiling import compile_passes
 from model.config import TrainConfig
 from model.device import seeded, uses_bfloat16
 from model.diagnose import TrainingFailure
@@ -55,7 +56,8 @@ def begin(
 ) -> TrainingState:
     """The training before its first step, or where `kept` left it.
 
-    Writes to the folder what became of the model that it begins from, where there is one.
+    Writes to the folder what became of the model that it begins from, where there is one. Raises InputError where that
+    cannot be used, or this machine cannot compile.
     """
     config, device = lesson.config, lesson.pictures.device
     with seeded(config.seed, 0, device):
@@ -72,6 +74,7 @@ def begin(
     optimizer, schedule = make_optimization(network, lesson, taken, 0 if kept is None else retries_of(kept))
     state = TrainingState(
         network=network,
+        logits_of_passes=compile_passes(network, device) if config.compiled else network.logits_of_passes,
         optimizer=optimizer,
         schedule=schedule,
         average=MovingAverage(network, config.ema) if config.ema else None,

@@ -1,7 +1,7 @@
 """All that changes while a training goes on: to be kept in memory, written to disk, and brought back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ SUMS = 3  # since the last look: the losses, the norms of the gradients; and the
 class TrainingState:
     """A training between two steps.
 
-    average: of the network's weights, None where none is asked for. taken: the names of the network's entries that came
-    from another model. sums: float (SUMS,), of the steps since the last look, on the device. last_rate: the largest
-    learning rate of the last step.
+    logits_of_passes: that of the network, by which steps compute it: as it is, or compiled. average: of the network's
+    weights, None where none is asked for. taken: the names of the network's entries that came from another model.
+    sums: float (SUMS,), of the steps since the last look, on the device. last_rate: the largest learning rate of the
+    last step.
     """
 
     network: UNet
+    logits_of_passes: Callable[[Tensor], list[Tensor]]
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
     average: MovingAverage | None

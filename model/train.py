@@ -61,9 +61,9 @@ def train(
 
     Where this process has met others (`model.distributed`), they train together, and only the first uses its folder.
 
-    Raises InputError when no training image holds any class, `config.init_from` cannot be used, or a batch has fewer
-    samples than there are processes; TrainingFailure when the loss is not finite, memory does not suffice, or the masks
-    stay empty or full.
+    Raises InputError when no training image holds any class, `config.init_from` cannot be used, this machine cannot
+    compile for the device though `config.compiled` asks for it, or a batch has fewer samples than there are processes;
+    TrainingFailure when the loss is not finite, memory does not suffice, or the masks stay empty or full.
     """
     if not data.statistics.class_pixels[list(split.train)].any():
         raise InputError(

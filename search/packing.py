@@ -77,7 +77,7 @@ def pack(
     most = math.inf if limits.trials is None else limits.trials * limits.folds / places
     if on_gpus:
         counts = gpu_counts(host, usual_needs.cpus, most)
-        largest = replace(extremes(space)[1], init_from="")
+        largest = replace(extremes(space)[1], init_from="", compiled=False)
         works = [usual, largest]
 
         def measure() -> list[Measured]:
@@ -114,13 +114,13 @@ def pack(
 
 
 def usual_training(space: Space) -> TrainConfig:
-    """The training with the defaults, as far as the space has them, from fresh weights."""
+    """The training with the defaults, as far as the space has them, from fresh weights, not compiled."""
     defaults = asdict(TrainConfig())
     chosen = {
         name: defaults[name] if domain.holds(defaults[name]) else domain.ends[0]
         for name, domain in space.domains.items()
     }
-    return TrainConfig(**chosen | {"init_from": "", "freeze_epochs": 0})
+    return TrainConfig(**chosen | {"init_from": "", "freeze_epochs": 0, "compiled": False})
 
 
 def is_worth_measuring(limits: Limits, usual: TrainConfig, data: SegmentationData, split: Split) -> bool:

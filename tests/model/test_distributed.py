@@ -19,6 +19,7 @@ from data.augmentation import Augmentation
 from data.sampling import Sampling, draw_batches
 from data.segmentation_data import SegmentationData, Split
 from data.windows import place
+from model import compiling
 from model import epoch as stepping
 from model import train as training
 from model.config import TrainConfig
@@ -145,6 +146,21 @@ def test_they_make_the_steps_of_one(
         assert together.train_loss == pytest.approx(single.train_loss, abs=1e-5)
         assert together.gradient_norm == pytest.approx(single.gradient_norm, abs=1e-4)
         assert together.val.auc_roc == pytest.approx(single.val.auc_roc, abs=1e-3)
+    assert_close(tensors_of(tmp_path / "together" / LAST), tensors_of(tmp_path / "alone" / LAST))
+
+
+def compiled(*arguments: Any) -> Any:
+    """Trains with a network that is compiled to what computes it as it is."""
+    with patch.object(compiling, "BACKEND", "eager"):
+        return trained(*arguments)
+
+
+def test_each_compiles_the_network_for_itself(
+    pair: Pair, squares: tuple[SegmentationData, Split], tmp_path: Path
+) -> None:
+    trained(APART, *squares, tmp_path / "alone")
+    first, second = pair.both(compiled, replace(APART, compiled=True), *squares, tmp_path / "together")
+    assert without_clock(first) == without_clock(second)
     assert_close(tensors_of(tmp_path / "together" / LAST), tensors_of(tmp_path / "alone" / LAST))
 
 

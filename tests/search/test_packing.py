@@ -169,10 +169,11 @@ def test_small_searches_are_not_worth_measuring(asked: dict[str, Any], worth_it:
 
 
 def test_what_is_measured_is_the_default_training_as_far_as_the_space_has_it() -> None:
-    space = parse_space(("depth=5:6,width=8|16,loss=dice",), pinned={"init_from": "imagenet", "freeze_epochs": 3})
+    pinned = {"init_from": "imagenet", "freeze_epochs": 3, "compiled": True}
+    space = parse_space(("depth=5:6,width=8|16,loss=dice",), pinned=pinned)
     usual = usual_training(space)
     assert (usual.depth, usual.width, usual.loss) == (5, TrainConfig().width, "dice")
-    assert (usual.init_from, usual.freeze_epochs) == ("", 0)
+    assert (usual.init_from, usual.freeze_epochs, usual.compiled) == ("", 0, False)
 
 
 def records(*statuses: Status) -> list[TrialRecord]:
