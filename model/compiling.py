@@ -33,6 +33,6 @@ def compile_passes(network: UNet, device: torch.device) -> Callable[[Tensor], li
         words = str(reason).strip().partition("\n")[0]
         raise InputError(
             f"compiled True cannot be had on {device} here ({words}): install what compiles for it, such as g++ and "
-            "Python's headers, or leave compiled out."
+            "Python's headers, or turn compiled off."
         ) from error
     return torch.compile(network.logits_of_passes, backend=BACKEND)

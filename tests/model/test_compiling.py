@@ -26,9 +26,7 @@ from tests.toys import colored_squares, write_folder
 # In one of several test processes, for what compiles takes a while to load.
 pytestmark = pytest.mark.xdist_group("compiling")
 
-# Dropout draws other channels in a compiled network.
-PLAIN = replace(SHORT, dropout=0.0, max_epochs=2)
-COMPILED = replace(PLAIN, compiled=True)
+COMPILED = replace(SHORT, max_epochs=2, compiled=True)
 NETWORKS: dict[str, dict[str, Any]] = {
     "residual_w_net": {"block": "residual", "passes": 2, "ema": 0.9, "accumulation": 2},
     "resnet18": {"encoder": "resnet18"},
@@ -87,12 +85,11 @@ def test_a_compiled_training_is_resumed(
     squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "BACKEND", "eager")
-    config = replace(COMPILED, dropout=0.2)
-    epochs = train(config, *squares, folder=tmp_path / "whole")
+    epochs = train(COMPILED, *squares, folder=tmp_path / "whole")
     first = next(iter(epochs))
     copytree(tmp_path / "whole", tmp_path / "pieces")
     whole = [first, *epochs]
-    resumed = list(train(config, *squares, folder=tmp_path / "pieces", resume=True))
+    resumed = list(train(COMPILED, *squares, folder=tmp_path / "pieces", resume=True))
     assert without_clock(resumed) == without_clock(whole)
     assert_same_tensors(tensors_of(tmp_path / "pieces" / LAST), tensors_of(tmp_path / "whole" / LAST))
 
@@ -112,7 +109,7 @@ def count_compilings(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 def test_parts_of_batches_and_weights_held_still_make_it_compile_a_few_times(
     squares: tuple[SegmentationData, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(train(PLAIN, *squares, folder=tmp_path))
+    list(train(replace(COMPILED, compiled=False), *squares, folder=tmp_path))
     loss_on, sizes = stepping.loss_on, []
 
     def short_of_memory(state: Any, lesson: Any, images: Tensor, *rest: Tensor) -> Tensor:
