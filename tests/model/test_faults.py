@@ -62,7 +62,7 @@ def plant_loss(monkeypatch: pytest.MonkeyPatch, change: Callable[[Loss, Tensor, 
         sound = make_loss(config, *others)
         return lambda logits, masks, valid: change(sound, logits, masks, valid)
 
-    monkeypatch.setattr("model.train.make_loss", make)
+    monkeypatch.setattr("model.start.make_loss", make)
 
 
 def plant_weights(monkeypatch: pytest.MonkeyPatch, change: Callable[[UNet], Any]) -> None:
