@@ -40,6 +40,7 @@ class Judgement:
     coarse_found, coarse_truth: float32 (N, K, h, w), h and w at most 64: means of the probabilities and of the
     masks over squares of the picture, over the pixels that count; 0 where none does.
     extents: int64 (N, 2), height and width in pixels beyond which no pixel of a picture counts.
+    tile: side in pixels up to which the network saw a picture in one piece.
     """
 
     label_mode: LabelMode
@@ -50,6 +51,7 @@ class Judgement:
     coarse_found: Tensor
     coarse_truth: Tensor
     extents: npt.NDArray[np.int64]
+    tile: int
 
     def scores(self) -> Scores:
         """The metrics over all pictures."""
@@ -157,7 +159,7 @@ def judge(
                     first += together
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
-    return _sum_up(ranks.gather(looks), pictures, label_mode, thresholds)
+    return _sum_up(ranks.gather(looks), pictures, label_mode, thresholds, tile)
 
 
 def _whole_pictures(pictures: Pictures, some: slice) -> Generator[tuple[Tensor, Tensor], None, None]:
@@ -218,7 +220,7 @@ def _coarse_square(pictures: Pictures) -> int:
 
 
 def _sum_up(
-    looks: Sequence[_Look], pictures: Pictures, label_mode: LabelMode, thresholds: tuple[float, ...] | None
+    looks: Sequence[_Look], pictures: Pictures, label_mode: LabelMode, thresholds: tuple[float, ...] | None, tile: int
 ) -> Judgement:
     """The judgement over all that was looked at."""
     negatives, positives = torch.cat([look.histograms for look in looks]).long().unbind(dim=2)
@@ -241,6 +243,7 @@ def _sum_up(
         coarse_found=torch.cat([look.coarse_found for look in looks]),
         coarse_truth=torch.cat([look.coarse_truth for look in looks]),
         extents=pictures.extents,
+        tile=tile,
     )
 
 

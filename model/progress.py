@@ -19,6 +19,7 @@ class EpochReport:
     evaluation left out. learning_rate: at the last step. gradient_norm: mean over the same steps as the loss.
     peak_memory_mb: of the device, or of the process on a CPU. gflops_per_megapixel: 10^9 operations that 10^6 pixels
     take, forward. batch_parts: in how many parts a batch was computed. warnings: what looks wrong, and what to do.
+    latency_ms: time that the network takes for a picture, where it was to be measured.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class EpochReport:
     batch_parts: int
     warnings: tuple[str, ...]
     device: str
+    latency_ms: float | None = None
 
     def flat(self) -> dict[str, Any]:
         """The report as one level of numbers and words, named like the leaderboard's columns."""
@@ -44,6 +46,8 @@ class EpochReport:
         entries["current_learning_rate"] = entries.pop("learning_rate")
         entries["threshold"] = fmean(entries.pop("thresholds"))
         entries["warnings"] = " | ".join(entries["warnings"])
+        if self.latency_ms is None:
+            del entries["latency_ms"]
         dice = zip(entries.pop("class_names"), entries.pop("val_class_dice"), strict=True)
         return entries | {f"val_dice_{name}": value for name, value in dice}
 

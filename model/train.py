@@ -31,6 +31,7 @@ from model.distributed import ranks_here
 from model.epoch import NotFinite, train_epoch
 from model.history import HISTORY, add_to_history
 from model.judge import judge
+from model.latency import measure_latency
 from model.progress import EpochReport
 from model.repeat import read_like, split_like
 from model.start import TRANSFER, begin, go_back, prepare
@@ -51,13 +52,15 @@ def train(
     device: torch.device | str = "cpu",
     folder: Path | None = None,
     resume: bool = False,
+    times_network: bool = False,
 ) -> Iterator[EpochReport]:
     """Trains on `split.train` and yields a report for every epoch that is judged on `split.validation`.
 
     folder: where the best model (`best/`), the last state (`last.safetensors`) and what was taken from another model
     (`transfer.txt`) are kept, all written before the epoch's report is yielded; None keeps nothing. resume: go on after
     the last step in `folder` when there is one; its last report is yielded again first. A resumed training goes the
-    way of an uninterrupted one: on a CPU, to the last bit.
+    way of an uninterrupted one: on a CPU, to the last bit. times_network: measure how long the network takes for a
+    picture, once, after the first epoch that is judged.
 
     Where this process has met others (`model.distributed`), they train together, and only the first uses its folder.
 
@@ -86,7 +89,9 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     state = begin(lesson, data, split, card, folder, kept)
     cost = network_cost(state.network)
+    latency = None
     if state.progress.report is not None:
+        latency = state.progress.report.latency_ms
         yield state.progress.report
 
     pending, kept, saved, started = kept, None, time.monotonic(), 0.0
@@ -133,6 +138,10 @@ def train(
             continue
         with reproducible(config.deterministic, device), telling_of_memory():
             judgement = judge(state.judged, judged, data.label_mode, bfloat16=lesson.bfloat16, ranks=ranks)
+            if times_network and latency is None:
+                latency = measure_latency(
+                    state.judged, judged, data.label_mode, bfloat16=lesson.bfloat16, tile=judgement.tile
+                )
         loss_sum, norm_sum, norm_peak = state.sums.tolist()
         steps = lesson.steps * (epoch - judged_before)
         val = judgement.scores()
@@ -164,6 +173,7 @@ def train(
             batch_parts=max(state.progress.batch_parts, min(config.accumulation, config.batch_size)),
             warnings=(*state.progress.notes, *watch.warnings(data.class_names)),
             device=f"{ranks.count} x {device_name(device)}" if ranks.count > 1 else device_name(device),
+            latency_ms=latency,
         )
         best = state.progress.best_dice
         state.moved(report=report, watch=watch, seconds=seconds, best_dice=max(val.dice, best))

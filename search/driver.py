@@ -20,6 +20,7 @@ from search.budget import Limits, remedy
 from search.distributed_trial import COORDINATOR, train_split
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.folds import train_over_folds
+from search.objectives import LATENCY
 from search.packing import fewer_at_a_time
 from search.placement import NEEDS, Placement, resources_of
 from search.prior import PastTrial
@@ -80,7 +81,7 @@ def search(
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
-    study = open_study(run.journal)
+    study = open_study(run.journal, settings.objectives)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
     study.set_user_attr(CONCLUDED, False)
@@ -90,12 +91,14 @@ def search(
         max_epochs=most(space, "max_epochs"),
         evaluate_every=most(space, "evaluate_every"),
         folds=len(splits),
+        costs=settings.objectives[1:],
         study=study,
     )
     searcher = StudySearcher(
         journal=run.journal,
         space=space,
         searcher=settings.searcher,
+        objectives=settings.objectives,
         past=past,
         num_trials=limits.trials,
         seed=settings.seed,
@@ -105,14 +108,21 @@ def search(
         version=version,
     )
     placement = Placement(searcher, needs)
-    watch = Watch(searcher, placement, run, data.class_names, spent, look, say)
+    watch = Watch(searcher, placement, run, data.class_names, settings.objectives, spent, look, say)
 
     def over() -> str:
         records = records_by_ending(searcher.study) if limits.reads_records else []
         return limits.over(records, watch.spent, needs.devices)
 
     ending = Ending(over)
-    work = SharedWork(data=data, splits=splits, train=train, folder=run.trials.absolute(), needs=needs)
+    work = SharedWork(
+        data=data,
+        splits=splits,
+        train=train,
+        folder=run.trials.absolute(),
+        needs=needs,
+        times_network=LATENCY in settings.objectives,
+    )
     resources = resources_of if len(splits) == 1 or needs.workers > 1 else COORDINATOR
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(ray.put(work)), resources),
@@ -194,6 +204,7 @@ class Watch(tune.Callback):
         placement: Placement,
         run: RunFolder,
         class_names: tuple[str, ...],
+        objectives: tuple[str, ...],
         spent: float,
         look: Look,
         say: Say,
@@ -203,6 +214,7 @@ class Watch(tune.Callback):
         self._placement = placement
         self._run = run
         self._class_names = class_names
+        self._objectives = objectives
         self._began = time.monotonic() - spent
         self._look = look
         self._say = say
@@ -246,7 +258,8 @@ class Watch(tune.Callback):
         self._searcher.study.set_user_attr(SECONDS_SPENT, spent)
         records = records_from_study(self._searcher.study)
         if records != self.records or not self._run.leaderboard.exists():
-            leaderboard.write(self._run.leaderboard, leaderboard.to_frame(records, self._class_names))
+            frame = leaderboard.to_frame(records, self._class_names, self._objectives)
+            leaderboard.write(self._run.leaderboard, frame)
         self.records = records
         self._look(records, spent)
 

@@ -9,6 +9,7 @@ from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
 from search.budget import Limits
 from search.cost_model import CostModel
+from search.objectives import LATENCY, costs_in_words
 from search.progress import in_words
 from search.resources import Needs
 from search.space import Space, extremes
@@ -26,18 +27,25 @@ class Estimate:
     """What one training would take.
 
     parameters: of the network. seconds_an_epoch: over all images of the split. peak_memory_mb: on the device, or of the
-    whole process on a CPU. problem: in words, why it could not be measured; empty when it could.
+    whole process on a CPU. latency_ms: time that the network takes for a picture, where it was to be measured.
+    problem: in words, why it could not be measured; empty when it could.
     """
 
     config: TrainConfig
     parameters: int = 0
     seconds_an_epoch: float = 0.0
     peak_memory_mb: float = 0.0
+    latency_ms: float | None = None
     problem: str = ""
 
 
-def estimate_extremes(space: Space, data: SegmentationData, split: Split, needs: Needs) -> list[Estimate]:
-    """The smallest and the largest training of the space, each measured in a worker with the resources of a trial."""
+def estimate_extremes(
+    space: Space, data: SegmentationData, split: Split, needs: Needs, times_network: bool = False
+) -> list[Estimate]:
+    """The smallest and the largest training of the space, each measured in a worker with the resources of a trial.
+
+    times_network: as in `model.train.train`.
+    """
     import ray
 
     measure = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_calls=1, max_retries=0)(measure_training)
@@ -45,14 +53,16 @@ def estimate_extremes(space: Space, data: SegmentationData, split: Split, needs:
     estimates = []
     for config in extremes(space):
         try:
-            estimates.append(ray.get(measure.remote(config, shared, needs)))
+            estimates.append(ray.get(measure.remote(config, shared, needs, times_network)))
         except ray.exceptions.RayError as error:
             problem = f"its process died ({str(error).strip().splitlines()[0]})"
             estimates.append(Estimate(config=config, problem=problem))
     return estimates
 
 
-def measure_training(config: TrainConfig, shared: tuple[SegmentationData, Split], needs: Needs) -> Estimate:
+def measure_training(
+    config: TrainConfig, shared: tuple[SegmentationData, Split], needs: Needs, times_network: bool = False
+) -> Estimate:
     """One training measured on one image of each part, and scaled up to all of them."""
     import torch
 
@@ -77,7 +87,7 @@ def measure_training(config: TrainConfig, shared: tuple[SegmentationData, Split]
         # Pictures that would lie on the device in a training lie there during the measurement, too.
         resident = place(data, split.train + split.validation, torch.device(device))
         # The first epoch warms up; the second is measured.
-        first, second = train(measured, data, little, device=device)
+        first, second = train(measured, data, little, device=device, times_network=times_network)
         to_train = place(data, split.train, torch.device("cpu"))
         one = place(data, little.train, torch.device("cpu"))
     except Exception as error:  # noqa: BLE001 - whatever stops it is what the person wants to know
@@ -90,6 +100,7 @@ def measure_training(config: TrainConfig, shared: tuple[SegmentationData, Split]
         seconds_an_epoch=samples(to_train, config) / second.images_per_second
         + judging * len(split.validation) / config.evaluate_every,
         peak_memory_mb=second.peak_memory_mb,
+        latency_ms=second.latency_ms,
     )
 
 
@@ -115,6 +126,7 @@ def describe_estimates(estimates: Sequence[Estimate], limits: Limits, slots: int
         config = ", ".join(f"{field} {getattr(one.config, field)}" for field in SIZES)
         what = one.problem or (
             f"{one.parameters:,} parameters, {one.seconds_an_epoch:.2g} s an epoch, {one.peak_memory_mb:.0f} MB"
+            + ("" if one.latency_ms is None else f", {costs_in_words([LATENCY], [one.latency_ms])}")
         )
         lines.append(f"{name} training ({config}): {what}")
     seconds = sorted(one.seconds_an_epoch for one in estimates if not one.problem)

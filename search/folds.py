@@ -140,6 +140,7 @@ def mean_report(records: Sequence[TrialRecord]) -> Report:
         "images_per_second": last.images_per_second,
         "parameters": last.parameters,
         "gflops_per_megapixel": last.gflops_per_megapixel,
+        "latency_ms": _mean(record.latency_ms for record in records),
         "batch_parts": max((record.batch_parts or 1 for record in records), default=None),
         "warnings": BETWEEN_WARNINGS.join(_different_warnings(records)),
         "device": last.device,
@@ -171,6 +172,12 @@ def _different_warnings(records: Sequence[TrialRecord]) -> Iterable[str]:
         for warning in split_warnings(record.warnings):
             different.setdefault(re.sub(r"[\d.]+", "", warning), warning)
     return different.values()
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known, or None where none is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _best(records: Sequence[TrialRecord]) -> TrialRecord:

@@ -1,17 +1,21 @@
 """Asynchronous successive halving: who is not among the best third at a rung is stopped, or waits for its turn.
 
-Trials are compared by the best `val_dice` that each has shown so far, as the leaderboard compares them.
+Trials are compared by the best `val_dice` that each has shown so far, as the leaderboard compares them, and by their
+costs where these are objectives, too (see `search.pareto.scores`).
 """
 
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from search.objectives import Point, costs_in_words, numbers_of
+from search.pareto import scores
 from search.patient_scheduler import PatientScheduler
 from search.record import TRIAL_ID, finite
 from search.rungs import METRIC, NOTHING_SHOWN, REDUCTION, TIME, Rungs, Standing, shown
@@ -26,7 +30,8 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
     bracket is the rarer the later it begins.
     """
 
-    def __init__(self, rungs: Rungs, *, brackets: int = 1) -> None:
+    def __init__(self, rungs: Rungs, costs: Sequence[str] = (), *, brackets: int = 1) -> None:
+        """costs: what counts beside val_dice."""
         super().__init__(
             time_attr=TIME,
             metric=METRIC,
@@ -37,7 +42,9 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
             brackets=min(brackets, len(rungs.epochs)),
         )
         self._rungs = rungs
+        self._costs = costs
         self._best: dict[str, Standing] = {}  # by our trial id
+        self._points: dict[tuple[int, str], Point] = {}  # what trials had shown by a rung, by the id that Ray has there
         shares = np.exp([len(bracket._rungs) for bracket in self._brackets])
         self._shares = shares / shares.sum()
 
@@ -50,10 +57,10 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         """Puts the trials of earlier sessions back on the rungs that they had reached, under our trial ids."""
         for trial in study.get_trials(deepcopy=False):
             our_id = trial.user_attrs.get(TRIAL_ID, "")
-            for epoch, best in self._rungs.best_so_far(trial.intermediate_values).items():
-                self._best[our_id] = self._rungs.standing(epoch, best)
-                stand_in: Any = SimpleNamespace(trial_id=our_id)
-                self._bracket_of(our_id).on_result(stand_in, epoch, best)
+            for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
+                self._best[our_id] = self._rungs.standing(epoch, point[0])
+                bracket, stand_in = self._bracket_of(our_id), SimpleNamespace(trial_id=our_id)
+                bracket.on_result(stand_in, epoch, self._score(bracket, our_id, epoch, point)[0])
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Takes in a trial; one that goes on from an earlier session keeps its places, now under Ray's id of it."""
@@ -61,45 +68,53 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         our_id = our_id_of(trial)
         # Ray would draw it from numpy's common stream, and another one when the trial goes on.
         self._trial_info[trial.trial_id] = bracket = self._bracket_of(our_id)
-        for _, recorded in bracket._rungs:
+        for rung, recorded in bracket._rungs:
             if our_id in recorded:
                 recorded[trial.trial_id] = recorded.pop(our_id)
+                self._points[rung, trial.trial_id] = self._points.pop((rung, our_id))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ray's decision on the trial; a result that has no finite `val_dice` does not count."""
-        if (numbers := shown(result)) is None:
+        """Ray's decision on the trial; a result in which an objective is no finite number does not count."""
+        if (numbers := objectives_shown(result, self._costs)) is None:
             return TrialScheduler.CONTINUE
-        epoch, best = self._note(trial, *numbers)
-        cutoff = self._cutoff(trial.trial_id, epoch)
-        decision: str = super().on_trial_result(tune_controller, trial, {TIME: epoch, METRIC: best})
-        if decision == TrialScheduler.STOP and cutoff is not None and best < cutoff:
-            self._reasons[trial.trial_id] = behind(best, epoch, cutoff)
+        epoch, point = self._note(trial, *numbers)
+        score, cutoff = self._score(self._trial_info[trial.trial_id], trial.trial_id, epoch, point)
+        decision: str = super().on_trial_result(tune_controller, trial, {TIME: epoch, METRIC: score})
+        if decision == TrialScheduler.STOP and cutoff is not None and score < cutoff:
+            self._reasons[trial.trial_id] = behind(point, self._costs, epoch, score, cutoff)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Forgets a trial that has ended; its places on the rungs stay."""
-        if (numbers := shown(result)) is not None:
-            epoch, best = self._note(trial, *numbers)
-            super().on_trial_complete(tune_controller, trial, {TIME: epoch, METRIC: best})
+        if (numbers := objectives_shown(result, self._costs)) is not None:
+            epoch, point = self._note(trial, *numbers)
+            score, _ = self._score(self._trial_info[trial.trial_id], trial.trial_id, epoch, point)
+            super().on_trial_complete(tune_controller, trial, {TIME: epoch, METRIC: score})
 
-    def _note(self, trial: Any, epoch: int, val_dice: float) -> tuple[int, float]:
-        """Takes in a result; the epoch, and the best `val_dice` so far."""
-        our_id = our_id_of(trial)
+    def _note(self, trial: Any, epoch: int, point: Point) -> tuple[int, Point]:
+        """Takes in a result; the epoch, and the result with the best `val_dice` so far."""
+        our_id, (val_dice, *costs) = our_id_of(trial), point
         self._best[our_id] = max(self._best.get(our_id, NOTHING_SHOWN), self._rungs.standing(epoch, val_dice))
-        return epoch, self._best[our_id][1]
+        return epoch, (self._best[our_id][1], *costs)
 
     def _bracket_of(self, our_id: str) -> Any:
         """The bracket of this trial, the same whenever it is asked for."""
         stream = np.random.default_rng(list(our_id.encode()))
         return self._brackets[stream.choice(len(self._brackets), p=self._shares)]
 
-    def _cutoff(self, ray_trial_id: str, epoch: int) -> float | None:
-        """What the trial has to reach now, or None when it comes to no rung."""
-        bracket = self._trial_info[ray_trial_id]
-        for milestone, recorded in bracket._rungs:
-            if epoch >= milestone and ray_trial_id not in recorded:
-                return finite(bracket.cutoff(recorded))
-        return None
+    def _score(self, bracket: Any, trial_id: str, epoch: int, point: Point) -> tuple[float, float | None]:
+        """The number by which Ray is to compare the trial, and the one to reach now; None when it comes to no rung.
+
+        trial_id: that which Ray has on its rungs. Those that are on the rung get their numbers anew: with several
+        objectives these depend on all who are there.
+        """
+        for rung, recorded in bracket._rungs:
+            if epoch >= rung and trial_id not in recorded:
+                self._points[rung, trial_id] = point
+                *others, own = scores([self._points[rung, one] for one in (*recorded, trial_id)])
+                recorded |= dict(zip(recorded, others, strict=True))
+                return own, finite(bracket.cutoff(recorded))
+        return point[0], None
 
 
 class PromotingScheduler(PatientScheduler):
@@ -119,12 +134,14 @@ class PromotingScheduler(PatientScheduler):
     `StudySearcher`), `has_room` and `draws_more`, and it tells it by `free_place` and `take_place` who has no place.
     """
 
-    def __init__(self, rungs: Rungs) -> None:
+    def __init__(self, rungs: Rungs, costs: Sequence[str] = ()) -> None:
+        """costs: what counts beside val_dice."""
         super().__init__()
         self._rungs = rungs
+        self._costs = costs
         self._best: dict[str, Standing] = {}  # by our trial id, as all that follows
         # What those that came to a rung had shown by then; nobody waits at the end.
-        self._recorded: dict[int, dict[str, float]] = {epoch: {} for epoch in rungs.epochs if epoch < rungs.last}
+        self._recorded: dict[int, dict[str, Point]] = {epoch: {} for epoch in rungs.epochs if epoch < rungs.last}
         self._waits_at: dict[str, int] = {}
         self._ray_ids: dict[str, str] = {}  # of the trials of this session that have not ended
         self._one_completed = False
@@ -139,9 +156,9 @@ class PromotingScheduler(PatientScheduler):
         """Puts the trials of earlier sessions back on the rungs that they had reached; the unfinished wait there."""
         for trial in study.get_trials(deepcopy=False):
             our_id = trial.user_attrs.get(TRIAL_ID, "")
-            for epoch, best in self._rungs.best_so_far(trial.intermediate_values).items():
+            for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
                 self._waits_at.pop(our_id, None)  # it has come further than that
-                self._note(our_id, epoch, best)
+                self._note(our_id, epoch, point)
             if trial.state.is_finished():
                 self._waits_at.pop(our_id, None)
             self._one_completed |= trial.state == TrialState.COMPLETE
@@ -162,8 +179,8 @@ class PromotingScheduler(PatientScheduler):
             tune_controller.search_alg.searcher.free_place(trial.trial_id)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on or waits; a result that has no finite `val_dice` does not count."""
-        numbers, our_id = shown(result), our_id_of(trial)
+        """Whether the trial goes on or waits; a result in which an objective is no finite number does not count."""
+        numbers, our_id = objectives_shown(result, self._costs), our_id_of(trial)
         if numbers is None or numbers[0] >= self._rungs.last:
             return TrialScheduler.CONTINUE
         self._note(our_id, *numbers)
@@ -222,17 +239,19 @@ class PromotingScheduler(PatientScheduler):
             tune_controller.search_alg.searcher.take_place(leader.trial_id)
             return leader
         for trial in waiting:
-            rung = self._waits_at[our_id_of(trial)]
-            recorded = self._recorded[rung]
-            ahead = sorted(recorded.values(), reverse=True)[: max(1, len(recorded) // REDUCTION)]
-            self._reasons[trial.trial_id] = behind(recorded[our_id_of(trial)], rung, ahead[-1])
+            our_id = our_id_of(trial)
+            rung = self._waits_at[our_id]
+            found = self._scores(rung)
+            ahead = sorted(found.values(), reverse=True)[: max(1, len(found) // REDUCTION)]
+            point = self._recorded[rung][our_id]
+            self._reasons[trial.trial_id] = behind(point, self._costs, rung, found[our_id], ahead[-1])
             tune_controller.stop_trial(trial)
         return None
 
     def _is_best(self, our_id: str) -> bool:
-        """Whether no other trial was as good at the rung where this one waits."""
+        """Whether no other trial had as high a `val_dice` at the rung where this one waits."""
         recorded = self._recorded[self._waits_at[our_id]]
-        return all(recorded[our_id] > value for other, value in recorded.items() if other != our_id)
+        return all(recorded[our_id][0] > point[0] for other, point in recorded.items() if other != our_id)
 
     def _promote(self, tune_controller: Any) -> None:
         """Gives the free places to those that may go on, highest rung first."""
@@ -251,20 +270,26 @@ class PromotingScheduler(PatientScheduler):
 
     def _best_third(self, rung: int) -> list[str]:
         """Our ids of those that may go on from a rung, best first; of equal ones the older."""
+        found = self._scores(rung)
+        return sorted(found, key=lambda our_id: (-found[our_id], our_id))[: len(found) // REDUCTION]
+
+    def _scores(self, rung: int) -> dict[str, float]:
+        """By our ids, how those that have come to a rung compare there, the higher the better."""
         recorded = self._recorded[rung]
-        return sorted(recorded, key=lambda our_id: (-recorded[our_id], our_id))[: len(recorded) // REDUCTION]
+        return dict(zip(recorded, scores([*recorded.values()]), strict=True))
 
     def _height(self, trial: Any) -> int:
         """The highest rung that the trial has come to; 0 before the first."""
         return max((rung for rung, there in self._recorded.items() if our_id_of(trial) in there), default=0)
 
-    def _note(self, our_id: str, epoch: int, val_dice: float) -> None:
+    def _note(self, our_id: str, epoch: int, point: Point) -> None:
         """Takes in a result, and puts the trial on the rungs that it has come to by it, where it waits to be judged."""
+        val_dice, *costs = point
         best = max(self._best.get(our_id, NOTHING_SHOWN), self._rungs.standing(epoch, val_dice))
         self._best[our_id] = best
         for rung, recorded in self._recorded.items():
             if epoch >= rung and our_id not in recorded:
-                recorded[our_id] = best[1]
+                recorded[our_id] = (best[1], *costs)
                 self._waits_at[our_id] = rung
 
     def _forget(self, trial: Any) -> None:
@@ -278,6 +303,22 @@ def our_id_of(trial: Any) -> str:
     return our_id
 
 
-def behind(best: float, epoch: int, cutoff: float) -> str:
-    """Why a trial did not go on from a rung."""
-    return f"best val_dice {best:.4f} by epoch {epoch} is not among the best third ({cutoff:.4f})"
+def objectives_shown(result: Mapping[str, Any], costs: Sequence[str]) -> tuple[int, Point] | None:
+    """Epoch, `val_dice` and costs of a result, or None where one of them is missing or no number."""
+    numbers, of_costs = shown(result), numbers_of(result, costs)
+    return None if numbers is None or of_costs is None else (numbers[0], (numbers[1], *of_costs))
+
+
+def points_by_epoch(trial: FrozenTrial, rungs: Rungs, costs: Sequence[str]) -> dict[int, Point]:
+    """For each epoch of a trial of the study, in order, where it stands there, with the costs that it has by now."""
+    of_costs = numbers_of(trial.user_attrs.get("record", {}), costs)
+    best = rungs.best_so_far(trial.intermediate_values)
+    return {} if of_costs is None else {epoch: (value, *of_costs) for epoch, value in best.items()}
+
+
+def behind(point: Point, costs: Sequence[str], epoch: int, score: float, cutoff: float) -> str:
+    """Why a trial did not go on from a rung. score: its own (see `search.pareto.scores`); cutoff: that of the third."""
+    why = f"best val_dice {point[0]:.4f} by epoch {epoch}"
+    if not costs:
+        return f"{why} is not among the best third ({cutoff:.4f})"
+    return f"{why}, at {costs_in_words(costs, point[1:])}, is not among the best third ({-score:.0f} stand before it)"

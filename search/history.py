@@ -1,15 +1,22 @@
 """The trials so far as a sampler shall see them while it draws the next one."""
 
 import copy
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from search.objectives import numbers_of
+from search.pareto import scores
+from search.study import objectives_of
 
 Standing = tuple[int, int, float]
 
 NOTHING_KNOWN: Standing = (-1, 0, 0.0)
+BROKEN: Standing = (0, 0, 0.0)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 CONSTRAINT = "constraints:"  # how Optuna's names of system attributes begin that hold constraints
 # How its names begin of what only repeats the values of a trial that is being drawn.
@@ -51,6 +58,11 @@ class History(optuna.Study):
         return copy.deepcopy(found) if deepcopy else found
 
     @property
+    def direction(self) -> StudyDirection:
+        """That of the curves, by which Optuna's samplers order stopped trials: of val_dice, whatever counts beside."""
+        return self.directions[0]
+
+    @property
     def ended(self) -> int:
         """How many trials there are to learn from."""
         return sum(trial.state in ENDED for trial in self._frozen)
@@ -74,6 +86,8 @@ def narrowed(history: History, most: int) -> History:
     if len(ended) <= most:
         return history
     standings = {trial.number: _standing(trial) or NOTHING_KNOWN for trial in ended}
+    completed = {trial.number: tuple(trial.values) for trial in ended if trial.state == TrialState.COMPLETE}
+    standings |= {number: (2, 0, score) for number, score in zip(completed, scores([*completed.values()]), strict=True)}
     best = sorted(standings, key=lambda number: (standings[number], number))[-(most // 2) :]
     others = sorted(standings.keys() - set(best))
     kept = {*best, *others[-(most - most // 2) :]}
@@ -88,23 +102,26 @@ def as_if_completed(history: History, names: Collection[str]) -> History:
     A trial's value is the share of the others' standings that its own is above, 0..1: a bad ending stands below all,
     then come those that were stopped, by how far they came and how good they were there, and then those that
     completed. So values of few epochs and of many are never held against each other, and one very bad value does not
-    hide the differences between good ones. Trials that were stopped before they had any value, and those without all
-    parameters of these names, are left out.
+    hide the differences between good ones. A cost is the share of the others' that its own is above, and that of a bad
+    ending the highest. Trials that were stopped before they had any value, and those without all parameters of these
+    names, are left out.
     """
-    standings = {}
-    for trial in history.get_trials(deepcopy=False, states=ENDED):
-        standing = _standing(trial)
-        if standing is not None and trial.params.keys() >= set(names):
-            standings[trial.number] = standing
-    order = {standing: place for place, standing in enumerate(sorted(set(standings.values())))}
+    ended = [
+        trial
+        for trial in history.get_trials(deepcopy=False, states=ENDED)
+        if trial.params.keys() >= set(names) and _standing(trial) is not None
+    ]
+    shares = [_shares({trial.number: _standing(trial) for trial in ended})]
+    for cost in objectives_of(history.study)[1:]:
+        shares.append(_shares({trial.number: _cost(trial, cost) for trial in ended}))
     shown = []
     for trial in history.get_trials(deepcopy=False):
         if trial.state == TrialState.RUNNING:
             shown.append(trial)
-        elif trial.number in standings:
+        elif trial.number in shares[0]:
             told = copy.copy(trial)
             told.state = TrialState.COMPLETE
-            told.values = [order[standings[trial.number]] / max(1, len(order) - 1)]
+            told.values = [of_trials[trial.number] for of_trials in shares]
             told.system_attrs = {
                 key: value for key, value in trial.system_attrs.items() if not key.startswith(CONSTRAINT)
             }
@@ -112,12 +129,24 @@ def as_if_completed(history: History, names: Collection[str]) -> History:
     return History(history.study, shown, history.notes)
 
 
+def _shares(values: Mapping[int, Any]) -> dict[int, float]:
+    """For each trial, by its number, the share of the others' values that its own is above, 0..1."""
+    order = {value: place for place, value in enumerate(sorted(set(values.values())))}
+    return {number: order[value] / max(1, len(order) - 1) for number, value in values.items()}
+
+
 def _standing(trial: FrozenTrial) -> Standing | None:
-    """Where an ended trial stands among the others, the higher the better; None where nothing is known of it."""
+    """Where an ended trial stands by its val_dice, the higher the better; None where nothing is known of it."""
     if any(value > 0 for value in trial.constraints.values()):
-        return (0, 0, 0.0)
+        return BROKEN
     if trial.state == TrialState.COMPLETE:
-        return (2, 0, trial.value or 0.0)
+        return (2, 0, trial.values[0])
     if not trial.intermediate_values:
         return None
     return (1, max(trial.intermediate_values), max(trial.intermediate_values.values()))
+
+
+def _cost(trial: FrozenTrial, name: str) -> float:
+    """What an ended trial costs; infinitely much where it ended badly, or nothing is known of it."""
+    known = numbers_of(trial.user_attrs["record"], [name])
+    return inf if known is None or _standing(trial) == BROKEN else known[0]

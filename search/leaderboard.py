@@ -13,6 +13,8 @@ from data.command_line import run_command
 from data.input_error import InputError
 from data.replacing import replacing
 from model.config import TrainConfig
+from search.objectives import COSTS, LATENCY, VAL_DICE
+from search.pareto import on_front
 from search.record import (
     BAD_ENDINGS,
     CLASS_METRIC,
@@ -31,20 +33,23 @@ if TYPE_CHECKING:
 # fmt: off
 CONFIG_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
 COLUMN_TYPES: dict[str, Any] = {
-    "rank": int, "trial_id": str, "status": str, "reason": str, "warnings": str, "threshold": float, "folds": int,
-    "best_epoch": int, "epochs": int, "seconds": float, "device": str, "images_per_second": float,
-    "peak_memory_mb": float, "parameters": int, "gflops_per_megapixel": float, "batch_parts": int, **CONFIG_TYPES,
-    "checkpoint": str, "dataset": str, "version": str,
+    "rank": int, "trial_id": str, "status": str, "reason": str, "warnings": str, "pareto": bool, "threshold": float,
+    "folds": int, "best_epoch": int, "epochs": int, "seconds": float, "device": str, "images_per_second": float,
+    "peak_memory_mb": float, "parameters": int, "gflops_per_megapixel": float, "latency_ms": float, "batch_parts": int,
+    **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str,
 }
 # What a person is shown, as it is written there; the first ones are the last to go where the window is narrow.
 SHOWN = {
-    "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "folds": "{:d}", "epochs": "{:d}",
+    "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "pareto": "{}", "parameters": "{:,d}",
+    "latency_ms": "{:.3g}", "peak_memory_mb": "{:.0f}", "gflops_per_megapixel": "{:.3g}", "folds": "{:d}",
+    "epochs": "{:d}",
     "learning_rate": "{:.2g}", "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}", "seconds": "{:.0f}",
     "val_iou": "{:.4f}", "batch_size": "{:d}", "warnings": "{}",
 }
 SHOWN_ORDER = (
-    "rank", "trial_id", "status", "val_dice", "folds", "val_iou", "epochs", "seconds", "depth", "width",
-    "learning_rate", "loss", "batch_size", "reason", "warnings",
+    "rank", "trial_id", "status", "val_dice", "pareto", "parameters", "latency_ms", "peak_memory_mb",
+    "gflops_per_megapixel", "folds", "val_iou", "epochs", "seconds", "depth", "width", "learning_rate", "loss",
+    "batch_size", "reason", "warnings",
 )
 # fmt: on
 TEXTS = ("reason", "warnings")  # may be empty in every row, and then have no column
@@ -56,22 +61,28 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 def columns(class_names: Sequence[str]) -> list[str]:
     """The names of the leaderboard's columns, in order, for data with these classes."""
-    first, last = ("rank", "trial_id", "status", "reason", "warnings"), ("checkpoint", "dataset", "version")
+    first, last = ("rank", "trial_id", "status", "reason", "warnings", "pareto"), ("checkpoint", "dataset", "version")
     cost = [name for name in COLUMN_TYPES if name not in (*first, *CONFIG_TYPES, *last)]
     classes = [f"{CLASS_METRIC}{name}" for name in class_names]
     return list(dict.fromkeys([*first, *METRICS, *classes, *cost, *CONFIG_TYPES, *last]))
 
 
-def to_frame(records: Iterable[TrialRecord], class_names: Sequence[str]) -> pd.DataFrame:
+def to_frame(
+    records: Iterable[TrialRecord], class_names: Sequence[str], objectives: Sequence[str] = (VAL_DICE,)
+) -> pd.DataFrame:
     """The leaderboard, best first: completed and stopped trials, then running ones, then bad ones.
 
-    Among its like, a trial stands by its `val_dice`; a mean over more folds stands above any over fewer.
+    Among its like, a trial stands by its `val_dice`; a mean over more folds stands above any over fewer. Where there
+    are several objectives, `pareto` says which trials are on their front.
     """
-    names = columns(class_names)
+    names, ordered = columns(class_names), sorted(records, key=_order)
     rows = [
         {**asdict(record), **record.config, **record.metrics, "rank": rank}
-        for rank, record in enumerate(sorted(records, key=_order), start=1)
+        for rank, record in enumerate(ordered, start=1)
     ]
+    if len(objectives) > 1:
+        best = {record.trial_id for record in on_front(ordered, objectives)}
+        rows = [{**row, "pareto": row["trial_id"] in best} for row in rows]
     return typed(pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names, dtype=object))
 
 
@@ -118,10 +129,11 @@ def read_run(run: Path) -> pd.DataFrame:
     if folder.leaderboard.is_file():
         return read(folder.leaderboard)
     if folder.journal.is_file():
-        from search.study import read_study
+        from search.study import objectives_of, read_study
 
-        records = records_from_study(read_study(folder.journal))
-        return to_frame(records, class_names_of(records))
+        study = read_study(folder.journal)
+        records = records_from_study(study)
+        return to_frame(records, class_names_of(records), objectives_of(study))
     there = "holds no search" if run.is_dir() else "does not exist"
     raise InputError(f"run {str(run)!r} {there}: name the folder of a run, such as runs/NAME.")
 
@@ -138,6 +150,11 @@ def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
             cells.pop(name, None)
     if set(cells.get("folds", ())) <= {_cell("folds", 1)}:
         cells.pop("folds", None)  # there are none, or they all ended in the first
+    if "pareto" not in rows.columns or rows["pareto"].isna().all():
+        for name in ("pareto", *COSTS):
+            cells.pop(name, None)  # val_dice is all that counts
+    if not any(cells.get(LATENCY, ())):
+        cells.pop(LATENCY, None)  # nobody asked for it
     widths = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
     if console.is_terminal:
         shown = _fitting(widths, console.width)
@@ -214,6 +231,8 @@ def _fitting(widths: dict[str, int], window: int) -> dict[str, int]:
 def _cell(name: str, value: Any) -> str:
     if name == "warnings":
         return ", ".join(map(warning_name, split_warnings(value)))  # the file has all their words
+    if name == "pareto":
+        return "" if pd.isna(value) or not value else "*"
     return "" if pd.isna(value) else SHOWN[name].format(value)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from search.objectives import VAL_DICE, costs_of
+from search.pareto import on_front
 from search.record import BAD_ENDINGS, TrialRecord, split_warnings, warning_name
 from search.space import means_something
 
@@ -30,10 +32,11 @@ class Progress:
         devices: float,
         searched: Sequence[str],
         time_left: Callable[[Sequence[TrialRecord], float], float | None],
+        objectives: Sequence[str] = (VAL_DICE,),
     ) -> None:
         """limits: of the whole run; devices: how many one training has (see `Limits.over`). searched: the parameters
         that tell its trials apart. time_left: gives the seconds that the search may still take, for its records and
-        the seconds that are spent.
+        the seconds that are spent. objectives: what trials are judged by.
         """
         from rich.live import Live
 
@@ -42,6 +45,7 @@ class Progress:
         self._devices = devices
         self._searched = searched
         self._time_left = time_left
+        self._objectives = objectives
         self._live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
         self._ended: set[str] | None = None
         self._first_epochs = 0
@@ -101,10 +105,15 @@ class Progress:
         scored = [record for record in records if record.val_dice is not None and record.status not in BAD_ENDINGS]
         if scored:
             best = max(scored, key=lambda record: (record.folds, record.val_dice or 0.0))
-            config = short_config(best, self._searched)
-            lines.append(
-                f"best so far {best.trial_id}: val_dice {best.val_dice:.4f}" + (f", {config}" if config else "")
-            )
+            facts = [
+                f"val_dice {best.val_dice:.4f}",
+                costs_of(best, self._objectives),
+                short_config(best, self._searched),
+            ]
+            lines.append(f"best so far {best.trial_id}: {', '.join(filter(None, facts))}")
+            if len(self._objectives) > 1:
+                count = len(on_front(records, self._objectives))
+                lines.append(f"{count} {'trial' if count == 1 else 'trials'} on the front")
         return lines
 
 

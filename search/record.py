@@ -38,9 +38,10 @@ class TrialRecord:
     each with its best epoch; threshold and best_epoch are then those of the best fold, whose model is kept. epochs: how
     many were trained, those of all folds together. seconds: of training, over all its resumes and folds.
     images_per_second: of its last epoch. peak_memory_mb: the highest reported. parameters: of the network.
-    gflops_per_megapixel: 10^9 operations of the network for a million pixels. batch_parts: in how many a batch
-    was computed. devices: how many devices it trains on: GPUs, parts of one included, or 1 on a CPU; None before it has
-    said so. checkpoint: the folder of the model of best_epoch, below the folder of the run.
+    gflops_per_megapixel: 10^9 operations of the network for a million pixels. latency_ms: time that the network takes
+    for a picture, where it was measured. batch_parts: in how many a batch was computed. devices: how many devices it
+    trains on: GPUs, parts of one included, or 1 on a CPU; None before it has said so. checkpoint: the folder of the
+    model of best_epoch, below the folder of the run.
     """
 
     trial_id: str
@@ -61,6 +62,7 @@ class TrialRecord:
     peak_memory_mb: float | None = None
     parameters: int | None = None
     gflops_per_megapixel: float | None = None
+    latency_ms: float | None = None
     batch_parts: int | None = None
     devices: float | None = None
     checkpoint: str = ""
@@ -155,6 +157,7 @@ LATEST: dict[str, Callable[[Any], Any]] = {
     "images_per_second": finite,
     "parameters": whole,
     "gflops_per_megapixel": finite,
+    "latency_ms": finite,
     "batch_parts": whole,
     "devices": finite,
 }

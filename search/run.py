@@ -18,7 +18,9 @@ from data.segmentation_data import Preparation, SegmentationData, Split, Splitti
 from data.split import split_data
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions
+from search.objectives import LATENCY, costs_of
 from search.packing import pack
+from search.pareto import on_front
 from search.record import records_from_study, split_warnings
 from search.resources import Needs, check_shared, machines, running_ray
 from search.run_folder import (
@@ -91,12 +93,12 @@ def run(
             console.print(f"looks first near the {len(past)} best trials of {runs}")
         warn(warnings, settings, console)
         if settings.dry_run:
-            return rehearse(limits, space, data, splits[0], needs, folder, console)
+            return rehearse(settings, limits, space, data, splits[0], needs, folder, console)
         if folder.journal.is_file():
             from search.driver import check_limits
             from search.study import open_study
 
-            check_limits(open_study(folder.journal), limits, needs.devices)
+            check_limits(open_study(folder.journal, settings.objectives), limits, needs.devices)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
@@ -111,9 +113,9 @@ def look_back(settings: SearchSettings, folder: RunFolder, fingerprint: str) -> 
     from search.study import PAST, open_study
     from search.warm_start import past_trials
 
-    if folder.journal.is_file() and PAST in open_study(folder.journal).user_attrs:
+    if folder.journal.is_file() and PAST in open_study(folder.journal, settings.objectives).user_attrs:
         return ()
-    return past_trials(settings.warm_start, fingerprint)
+    return past_trials(settings.warm_start, fingerprint, settings.objectives)
 
 
 @contextmanager
@@ -212,6 +214,7 @@ def describe_splits(splits: Sequence[Split]) -> str:
 
 
 def rehearse(
+    settings: SearchSettings,
     limits: Limits,
     space: Space,
     data: SegmentationData,
@@ -227,10 +230,10 @@ def rehearse(
 
     for line in describe(space):
         console.print(line)
-    estimates = estimate_extremes(space, data, split, needs)
+    estimates = estimate_extremes(space, data, split, needs, LATENCY in settings.objectives)
     for line in describe_estimates(estimates, limits, needs.fit(machines()), needs.devices):
         console.print(line)
-    earlier = records_from_study(open_study(folder.journal)) if folder.journal.exists() else []
+    earlier = records_from_study(open_study(folder.journal, settings.objectives)) if folder.journal.exists() else []
     model = fit_costs(earlier, data, split)
     if model is not None:
         for line in describe_costs(model, space):
@@ -257,7 +260,14 @@ def search_with_progress(
 
     searched = [name for name, domain in space.domains.items() if len(domain.ends) > 1]
     left = TimeLeft(limits=limits, devices=needs.devices, fit=lambda records: fit_costs(records, data, splits[0]))
-    with Progress(console, limits=limits, devices=needs.devices, searched=searched, time_left=left.after) as progress:
+    with Progress(
+        console,
+        limits=limits,
+        devices=needs.devices,
+        searched=searched,
+        time_left=left.after,
+        objectives=settings.objectives,
+    ) as progress:
         return search(
             settings,
             space,
@@ -283,7 +293,8 @@ def conclude(
     """Shows the leaderboard and what to do next; gives the exit code."""
     from search import leaderboard
 
-    leaderboard.render(leaderboard.to_frame(outcome.records, data.class_names), console, top=TOP_ROWS)
+    frame = leaderboard.to_frame(outcome.records, data.class_names, settings.objectives)
+    leaderboard.render(frame, console, top=TOP_ROWS)
     console.print(f"leaderboard: {folder.leaderboard}")
     if outcome.ending:
         more = remedy(outcome.ending)
@@ -299,6 +310,8 @@ def conclude(
                 "longer --max-time, or fewer --num-trials or --max-epochs",
                 style="yellow",
             )
+        if len(settings.objectives) > 1:
+            show_front(outcome.records, settings.objectives, folder, console)
         show_classes(outcome.best, data.class_names, console)
         for warning in split_warnings(outcome.best.warnings):
             console.print(f"warning: the best model: {warning}", style="yellow")
@@ -316,6 +329,20 @@ def conclude(
         console.print(f"no trial gave a model: {reasons[0]}")
         return NO_MODEL
     return OK
+
+
+def show_front(
+    records: Sequence["TrialRecord"], objectives: Sequence[str], folder: RunFolder, console: "Console"
+) -> None:
+    """Says which trials none other beats in all objectives, what they cost, and where their models lie."""
+    best = sorted(on_front(records, objectives), key=lambda record: record.val_dice or 0.0, reverse=True)
+    trials = "1 trial" if len(best) == 1 else f"{len(best)} trials"
+    console.print(f"front:       {trials} that no other beats in {' and '.join(objectives)} at once")
+    for record in best[:TOP_ROWS]:
+        facts = f"val_dice {record.val_dice:.4f}, {costs_of(record, objectives)}"
+        console.print(f"  {record.trial_id}  {facts}: {folder.path / record.checkpoint}")
+    if len(best) > TOP_ROWS:
+        console.print(f"  ... and {len(best) - TOP_ROWS} more, which have pareto in the leaderboard")
 
 
 def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Console") -> None:

@@ -216,7 +216,7 @@ def _one_by_one(points: Iterator[dict[str, Any]]) -> PickOfTrial:
 def _tpe(seed: int, number: int, start_up: int) -> TPESampler:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Argument ``group``", category=ExperimentalWarning)
-        return TPESampler(seed=stream(seed, number), group=True, n_startup_trials=start_up)
+        return TPESampler(seed=stream(seed, number), multivariate=True, group=True, n_startup_trials=start_up)
 
 
 def _impossible(name: str, _distribution: BaseDistribution) -> Any:

@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from model.config import TrainConfig
 from search.history import history_of
+from search.objectives import VAL_DICE, point_of
 from search.prior import PastTrial
 from search.proposals import Proposals
 from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
@@ -34,9 +35,10 @@ class StudySearcher(Searcher):
     same values. What it takes from the study when it opens it, it keeps count of from then on: nobody else may write.
 
     How endings are told: completed, as COMPLETE with the trial's highest `val_dice` (leaderboards rank by it, and its
-    model is the one that is kept); stopped by the scheduler or by the end of the budget, as PRUNED; a bad ending
-    (diverged, collapsed, out of memory, failed), as PRUNED with a broken constraint, which the sampler ranks below all
-    others. A last intermediate value of NaN would not do: Optuna ranks pruned trials by their last step first.
+    model is the one that is kept) and its costs; stopped by the scheduler or by the end of the budget, as PRUNED; a bad
+    ending (diverged, collapsed, out of memory, failed), as PRUNED with a broken constraint, which the sampler ranks
+    below all others. A last intermediate value of NaN would not do: Optuna ranks pruned trials by their last step
+    first.
 
     It names no metric to Ray, which would end the whole search over one result without it.
     """
@@ -47,6 +49,7 @@ class StudySearcher(Searcher):
         journal: Path,
         space: Space,
         searcher: str = "tpe",
+        objectives: Sequence[str] = (VAL_DICE,),
         past: Sequence[PastTrial] = (),
         num_trials: int | None,
         seed: int,
@@ -57,16 +60,18 @@ class StudySearcher(Searcher):
     ) -> None:
         """Opens or makes the study.
 
-        searcher: a name of `search.samplers.SEARCHERS`. past: what earlier runs have shown; a study that goes on keeps
-        what it began with. num_trials: how many trials the study shall have, those of earlier sessions included; None
-        for any number. max_concurrent: how many may be unfinished at a time, without those that wait. reason_of: gives,
-        for a trial id of Ray's, why the scheduler ended the trial. dataset, version: what the records say of them.
+        searcher: a name of `search.samplers.SEARCHERS`. objectives: what trials are judged by. past: what earlier runs
+        have shown; a study that goes on keeps what it began with. num_trials: how many trials the study shall have,
+        those of earlier sessions included; None for any number. max_concurrent: how many may be unfinished at a time,
+        without those that wait. reason_of: gives, for a trial id of Ray's, why the scheduler ended the trial. dataset,
+        version: what the records say of them.
         Raises InputError for an unknown searcher and for a study that cannot be continued.
         """
         super().__init__()
         self._journal = journal.absolute()
         self._space = space
         self._searcher = searcher
+        self._objectives = tuple(objectives)
         self._past = [asdict(trial) | {"values": searched_values(space, trial.values)} for trial in past]
         self._num_trials = num_trials
         self._seed = seed
@@ -177,7 +182,7 @@ class StudySearcher(Searcher):
     def _open(self) -> tuple[optuna.Study, Proposals]:
         """The study on disk, and what it is to try. Where it is opened, every trial whose record has an end is told."""
         if self._study is None or self._proposals is None:
-            study = open_study(self._journal)
+            study = open_study(self._journal, self._objectives)
             if PAST not in study.user_attrs:
                 study.set_user_attr(PAST, self._past)
             self._proposals = Proposals(
@@ -192,7 +197,7 @@ class StudySearcher(Searcher):
                 if record is None:  # not ours: somebody asked the study for it by other means
                     study.tell(trial.number, state=TrialState.FAIL)
                 elif record["status"] != "running":
-                    _tell(study, trial.number, TrialRecord(**record))
+                    _tell(study, trial.number, TrialRecord(**record), self._objectives)
             unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             self._left = [trial.number for trial in unfinished if trial.number not in self._live.values()]
             self._count = len(study.get_trials(deepcopy=False))
@@ -243,17 +248,19 @@ class StudySearcher(Searcher):
         if record.status == "running":
             record = record.updated({"status": status, "reason": reason})
             self._save(self._trial(number), record)
-        _tell(self.study, number, record)
+        _tell(self.study, number, record, self._objectives)
 
     def _save(self, trial: FrozenTrial, record: TrialRecord) -> None:
         self.study._storage.set_trial_user_attr(trial._trial_id, "record", asdict(record))
 
 
-def _tell(study: optuna.Study, number: int, record: TrialRecord) -> None:
+def _tell(study: optuna.Study, number: int, record: TrialRecord, objectives: Sequence[str]) -> None:
     """Tells Optuna the end that the record has."""
     assert record.status != "running"
     if record.status == "completed":
-        study.tell(number, record.val_dice)
+        point = point_of(record, objectives)
+        assert point is not None, f"{record.trial_id} has not shown all of {objectives}"
+        study.tell(number, point)
         return
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     trial = optuna.Trial(study, trial_id)

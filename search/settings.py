@@ -11,6 +11,7 @@ from data.segmentation_data import Preparation, Splitting
 from data.split import check_splitting
 from model.config import TRANSFERS
 from search.budget import Limits, read_budget, read_seconds, read_target
+from search.objectives import VAL_DICE, read_objectives
 from search.rungs import LEAST_FOLDS
 from search.sources import whole_source
 
@@ -23,6 +24,7 @@ CHOSEN_ONCE = (
     "init_from",
     "deterministic",
     "seed",
+    "objective",
     "searcher",
     "scheduler",
     "warm_start",
@@ -32,6 +34,8 @@ THIS_TIME = ("name", "resume", "dry_run", "print_config")  # what concerns one s
 # The names in the tables of search/schedulers.py and search/samplers.py, which take long to load.
 Scheduler = Literal["asha", "asha_promote", "hyperband", "median", "wilcoxon", "none"]
 SearcherName = Literal["tpe", "gp", "cma_es", "random", "quasi_random", "grid"]
+# What knows of val_dice alone.
+FOR_ONE_OBJECTIVE = {"searcher": ("cma_es",), "scheduler": ("median", "wilcoxon")}
 USUAL_TRIALS = 12  # where nothing is said of how long to search
 
 _FORBIDDEN_IN_NAMES = re.compile(r"[^\w.+-]")
@@ -60,6 +64,7 @@ class SearchSettings(Splitting, Preparation):
     cpus_per_trial: Annotated[float | None, "CPU cores of one training; measured where nothing is said."] = None
     gpus_per_trial: Annotated[float | None, "GPUs of one training: 0.5, or 4 that train together; or measured."] = None
     seed: Annotated[int, "Seed of the search and of every training."] = 0
+    objective: Annotated[str, "What counts: val_dice; or costs, too, such as val_dice,latency_ms."] = VAL_DICE
     searcher: Annotated[SearcherName, "What proposes trainings, from those that it has seen."] = "tpe"
     scheduler: Annotated[Scheduler, "What stops trainings that fall behind."] = "asha"
     resume: Annotated[bool, "Go on with the run of this --name, with its settings."] = False
@@ -76,6 +81,13 @@ class SearchSettings(Splitting, Preparation):
             raise unknown_name("searcher", self.searcher, get_args(SearcherName))
         if self.scheduler not in get_args(Scheduler):
             raise unknown_name("scheduler", self.scheduler, get_args(Scheduler))
+        object.__setattr__(self, "objective", ",".join(read_objectives(self.objective)))
+        for setting, names in FOR_ONE_OBJECTIVE.items():
+            if len(self.objectives) > 1 and (name := getattr(self, setting)) in names:
+                raise InputError(
+                    f"{setting} {name!r} goes by val_dice alone, and objective is {self.objective!r}: "
+                    f"take another --{setting}, or leave --objective out."
+                )
         _check_gpus(self.gpus_per_trial)
         for text, read in ((self.max_time, read_seconds), (self.budget, read_budget), (self.stop_at, read_target)):
             if text is not None:
@@ -93,6 +105,11 @@ class SearchSettings(Splitting, Preparation):
             object.__setattr__(self, "init_from", whole_source(self.init_from))
         if self.resume and self.name is None:
             raise InputError("--resume needs the run to go on with: add its --name.")
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What counts: val_dice, and the costs beside it."""
+        return read_objectives(self.objective)
 
     @property
     def trials_limit(self) -> int | None:

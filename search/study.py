@@ -1,37 +1,53 @@
 """Opening the Optuna study that is the memory of a run: one journal file in the run's folder."""
 
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 
 from data.input_error import InputError
+from search.objectives import VAL_DICE
 
 STUDY_NAME = "unet-search"
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
-DIRECTION = optuna.study.StudyDirection.MAXIMIZE
 # A driver killed while it held the journal's lock leaves the lock behind; a write takes milliseconds.
 LOCK_GRACE_SECONDS = 5
 LARGEST_LINE = 1 << 20  # bytes
 LINE_START = b'{"op_code":'
 
 
-def open_study(journal: Path) -> optuna.Study:
+def open_study(journal: Path, objectives: Sequence[str] = (VAL_DICE,)) -> optuna.Study:
     """The study in this journal, to be written to; a new one where there is none.
 
-    A last line that was torn off when a driver was killed is dropped first: it would spoil the lines after it. Raises
-    InputError for a file that is no journal, and for a study that minimizes.
+    objectives: val_dice, which it maximizes, and costs, which it minimizes. A last line that was torn off when a driver
+    was killed is dropped first: it would spoil the lines after it. Raises InputError for a file that is no journal, and
+    for a study that is told to do something else.
     """
     if journal.exists():
         _drop_torn_line(journal)
     storage = _storage(journal)
-    study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=DIRECTION, load_if_exists=True)
-    if study.directions != [DIRECTION]:
+    directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)]
+    study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions, load_if_exists=True)
+    if study.directions != directions:
         found = ", ".join(direction.name.lower() for direction in study.directions)
-        raise InputError(f"study {str(journal)!r} is told to {found}, not to maximize val_dice: name another run.")
+        asked = " and minimize ".join([f"maximize {VAL_DICE}", *objectives[1:]])
+        raise InputError(f"study {str(journal)!r} is told to {found}, not to {asked}: name another run.")
+    if len(objectives) > 1 and study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(objectives))
     return study
+
+
+def objectives_of(study: optuna.Study) -> tuple[str, ...]:
+    """What the trials of a study are judged by."""
+    return tuple(study.metric_names or (VAL_DICE,))
 
 
 def read_study(journal: Path) -> optuna.Study:

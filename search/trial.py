@@ -24,7 +24,8 @@ class SharedWork:
     """What all trials of a search have in common; lies in Ray's object store, and its arrays are read there.
 
     splits: one, or one for each fold. train: used in place of `model.train.train` where it is not None. folder: has a
-    folder for each trial. needs: what one training takes of a machine.
+    folder for each trial. needs: what one training takes of a machine. times_network: whether it is to be measured how
+    long the networks take for a picture.
     """
 
     data: SegmentationData
@@ -32,6 +33,7 @@ class SharedWork:
     train: Train | None
     folder: Path
     needs: Needs
+    times_network: bool = False
 
 
 def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Reports:
@@ -90,7 +92,15 @@ def start_training(config: TrainConfig, folder: Path, work: SharedWork, split: S
     from model.train import train
 
     torch.set_num_threads(work.needs.threads)
-    return (work.train or train)(config, work.data, split, device=work.needs.device, folder=folder, resume=True)
+    return (work.train or train)(
+        config,
+        work.data,
+        split,
+        device=work.needs.device,
+        folder=folder,
+        resume=True,
+        times_network=work.times_network,
+    )
 
 
 def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:

@@ -72,6 +72,7 @@ def judged_as(tp: int, fp: int) -> Judgement:
         coarse_found=torch.zeros(2, 2, 4, 4),
         coarse_truth=torch.zeros(2, 2, 4, 4),
         extents=np.full((2, 2), 10),
+        tile=1024,
     )
 
 
