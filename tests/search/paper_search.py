@@ -38,7 +38,7 @@ class PaperSearch:
 
     It is Ray's controller and searcher in one. The workers bring their next result one after the other; a trial that
     goes on repeats its last one first. done: val_dice by epoch of earlier sessions. ended: the trials that have ended,
-    with the last status. log: who trained which epoch. starts: who was given a worker.
+    with the last status. costs: of each trial, by name. log: who trained which epoch. starts: who was given a worker.
     """
 
     scheduler: PatientScheduler
@@ -47,6 +47,7 @@ class PaperSearch:
     done: dict[str, dict[int, float]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     session: str = "1"
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     log: list[tuple[str, int]] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)
 
@@ -105,7 +106,7 @@ class PaperSearch:
                     state=states.get(status, TrialState.PRUNED),
                     value=max(values.values()) if status == "completed" else None,
                     intermediate_values=values,
-                    user_attrs={"trial_id": our_id},
+                    user_attrs={"trial_id": our_id, "record": self.costs.get(our_id, {})},
                 )
             )
         return study
@@ -134,7 +135,7 @@ class PaperSearch:
         our_id = trial.config["trial_id"]
         done, curve = self.done[our_id], self.curves[our_id]
         epoch = max(done) if trial.repeats else next(epoch for epoch in curve if epoch not in done)
-        result = {"epoch": epoch, "val_dice": curve[epoch], "status": "running"}
+        result = {"epoch": epoch, "val_dice": curve[epoch], "status": "running", **self.costs.get(our_id, {})}
         if not trial.repeats:
             self.log.append((our_id, epoch))
         if epoch == max(curve):

@@ -22,7 +22,7 @@ from search.run_folder import RunFolder
 from search.settings import SearchSettings
 from search.space import parse_space
 from search.study import read_study
-from tests.search.trainings import ASLEEP, NODE, QUICK, TRACE, endless, traced, troubled
+from tests.search.trainings import ASLEEP, NODE, QUICK, TRACE, endless, traced, troubled, weighed
 from tests.toys import colored_squares
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -89,6 +89,30 @@ def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest
     assert outcome.best.trial_id in well
     assert load_model(tmp_path / "best")[1].config == TrainConfig(**outcome.best.config)
     assert not (tmp_path / ".ray").exists()
+
+
+def test_with_several_objectives_the_front_is_found_and_the_search_goes_on_with_them(tmp_path: Path) -> None:
+    asked = {"objective": "val_dice,parameters,latency_ms"}
+    search_in(tmp_path, weighed, num_trials=2, **asked)
+    with pytest.raises(InputError, match="is told to maximize, minimize, minimize, not to maximize val_dice: name"):
+        search_in(tmp_path, weighed, num_trials=4)
+    outcome = search_in(tmp_path, weighed, num_trials=4, scheduler="asha", **asked)
+    rows = read(tmp_path / "leaderboard.csv").set_index("trial_id").sort_index()
+    assert rows["status"].to_list() == ["completed", "failed", "stopped", "completed"]
+    assert rows["latency_ms"].to_list() == [5.0, 9.0, 7.0, 6.0]
+    assert rows["pareto"].to_list() == [True, False, True, True]
+    # Behind that of the first session, and behind the last where that came to the rung before.
+    assert re.fullmatch(
+        r"best val_dice 0\.3000 by epoch 1, at 10 parameters, 7 ms a picture, is not among the best third "
+        r"\([12] stand before it\)",
+        rows.reason["t0002"],
+    )
+    trials = read_study(tmp_path / "study.log").trials
+    assert [trial.values for trial in trials] == [[0.9, 100.0, 5.0], None, None, [0.95, 150.0, 6.0]]
+    assert [bool(trial.constraints) for trial in trials] == [False, True, False, False]
+    assert outcome.best is not None
+    assert outcome.best.trial_id == "t0003"
+    assert [(tmp_path / place / "model.safetensors").is_file() for place in rows.checkpoint] == [True] * 4
 
 
 def test_at_a_limit_or_when_it_is_interrupted_a_search_ends_its_trials_and_goes_on_with_them(tmp_path: Path) -> None:

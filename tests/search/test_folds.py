@@ -129,6 +129,15 @@ def test_a_fold_without_any_class_measures_nothing() -> None:
     assert means["best_epoch"] == 2
 
 
+def test_the_latency_is_the_mean_over_the_folds_that_have_one() -> None:
+    one, other, untimed = (
+        TrialRecord(trial_id="t0000", config={}).updated(epoch_report(1, (0.4, 0.4)).flat() | {"latency_ms": latency})
+        for latency in (10.0, 14.0, None)
+    )
+    assert mean_report([one, untimed, other])["latency_ms"] == 12.0
+    assert mean_report([untimed])["latency_ms"] is None
+
+
 def test_a_warning_is_told_once_unless_it_is_another() -> None:
     one, other = (
         TrialRecord(trial_id="t0000", config={}).updated(epoch_report(epoch, (0.4, 0.4)).flat()) for epoch in (1, 2)

@@ -84,6 +84,44 @@ def test_hyperband_deals_trials_to_brackets_which_they_keep() -> None:
     assert HalvingScheduler(Rungs(max_epochs=2), brackets=3).rungs == [1], "there are no more brackets than rungs"
 
 
+# The first beats the next three; the fifth is poor, but much lighter than all others.
+WEIGHTS = {f"t000{number}": {"parameters": cost} for number, cost in enumerate([100, 200, 300, 400, 5, 500])}
+
+
+def test_a_light_trial_on_the_front_goes_on_before_better_ones_that_are_not() -> None:
+    scheduler = make_scheduler("asha", max_epochs=9, costs=["parameters"])
+    search = PaperSearch(scheduler, steady(0.9, 0.8, 0.7, 0.6, 0.1, 0.05), workers=6, costs=WEIGHTS).run()
+    # At epoch 1 the fifth is the second of five, in the order of the fronts; at epoch 3 the second of two.
+    assert last_epochs(search) == {"t0000": 9, "t0001": 1, "t0002": 1, "t0003": 1, "t0004": 3, "t0005": 1}
+    assert scheduler.reason("ray1-t0003") == (
+        "best val_dice 0.6000 by epoch 1, at 400 parameters, is not among the best third (3 stand before it)"
+    )
+    promoting = make_scheduler("asha_promote", max_epochs=9, costs=["parameters"])
+    search = PaperSearch(promoting, steady(0.9, 0.8, 0.7, 0.6, 0.1, 0.05), costs=WEIGHTS).run()
+    assert {our_id for our_id, epoch in search.log if epoch == 3} == {"t0000", "t0004"}
+    assert promoting.reason("ray1-t0004") == (
+        "best val_dice 0.1000 by epoch 3, at 5 parameters, is not among the best third (1 stand before it)"
+    )
+
+
+@pytest.mark.parametrize("name", ["asha", "asha_promote", "hyperband"])
+def test_with_costs_an_interrupted_search_comes_to_the_same_ends(name: str) -> None:
+    values, asked = steady(0.5, 0.8, 0.7, 0.6, 0.1, 0.9), {"max_epochs": 9, "costs": ["parameters"]}
+    undisturbed = PaperSearch(make_scheduler(name, **asked), values, costs=WEIGHTS).run()
+    for results in range(1, len(undisturbed.log), 4):
+        first = PaperSearch(make_scheduler(name, **asked), values, costs=WEIGHTS).run(most_results=results)
+        again = make_scheduler(name, **asked, study=first.study())
+        second = PaperSearch(again, values, done=first.done, ended=first.ended, session="2", costs=WEIGHTS).run()
+        assert (second.ended, second.done) == (undisturbed.ended, undisturbed.done)
+
+
+@pytest.mark.parametrize("name", ["asha", "asha_promote"])
+def test_a_result_without_its_cost_counts_for_nothing(name: str) -> None:
+    scheduler = make_scheduler(name, max_epochs=9, costs=["latency_ms"])
+    search = PaperSearch(scheduler, steady(0.9, 0.1), workers=2, costs=WEIGHTS).run()
+    assert last_epochs(search) == {"t0000": 9, "t0001": 9}
+
+
 def test_a_trial_waits_until_it_is_among_the_best_third() -> None:
     scheduler = make_scheduler("asha_promote", max_epochs=9)
     search = PaperSearch(scheduler, steady(0.3, 0.5, 0.9, 0.6, 0.4, 0.2)).run()

@@ -3,6 +3,7 @@
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import CmaEsSampler, GPSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -50,6 +51,32 @@ def test_the_value_of_a_trial_is_its_standing_among_all():
     assert [one.number for one in shown if one.state != COMPLETE] == [3]
     assert [one.number for one in shown] == sorted(one.number for one in shown)
     assert all(one.constraints == {} for one in shown)
+
+
+def test_each_cost_is_the_share_of_the_others_that_are_cheaper():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    with pytest.warns(ExperimentalWarning):
+        study.set_metric_names(["val_dice", "parameters"])
+    for number, (state, parameters) in enumerate(
+        [(COMPLETE, 50), (COMPLETE, 10), (PRUNED, 30), (PRUNED, None), (PRUNED, 20), (PRUNED, 10)]
+    ):
+        one = trial(PRUNED, [0.1 * (number + 1)], bad=number == 4)
+        one.state, one.values = state, [0.9 - number, parameters] if state == COMPLETE else None
+        one.set_user_attr("record", {"parameters": parameters})
+        study.add_trial(one)
+    shown = as_if_completed(history_of(study), {"x"}).get_trials(deepcopy=False)
+    # Standings: the bad one, stopped ones 0.3, 0.4 and 0.6, then -0.1 and 0.9. Costs: 10 twice, 30, 50, and the worst.
+    assert {one.number: one.values for one in shown} == {
+        4: [0.0, 1.0], 2: [0.2, 1 / 3], 3: [0.4, 1.0], 5: [0.6, 0.0], 1: [0.8, 0.0], 0: [1.0, 2 / 3],
+    }  # fmt: skip
+
+
+def test_of_many_trials_with_several_objectives_the_first_fronts_are_shown():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for values in ([0.9, 90], [0.8, 95], [0.1, 10], [0.7, 99], [0.6, 99], [0.5, 99]):
+        study.add_trial(create_trial(values=values))
+    shown = narrowed(history_of(study), 4).get_trials()
+    assert [one.number for one in shown] == [0, 2, 4, 5], "the best two are on the front"
 
 
 def test_the_study_itself_stays_as_it_is():

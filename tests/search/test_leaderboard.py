@@ -18,6 +18,7 @@ from data.input_error import InputError
 from model.config import TrainConfig
 from search import leaderboard
 from search.leaderboard import class_names_of, columns, read, read_run, render, to_frame, write
+from search.objectives import COSTS
 from search.record import METRICS, STATUSES, TrialRecord, records_from_study, split_warnings
 from search.searcher import StudySearcher
 from search.space import parse_space
@@ -45,13 +46,13 @@ RECORDS = [
 
 def test_the_columns_in_order():
     assert columns(["vessel", "disc"]) == [
-        *("rank", "trial_id", "status", "reason", "warnings"),
+        *("rank", "trial_id", "status", "reason", "warnings", "pareto"),
         *("val_dice", "val_iou", "val_f1_macro", "val_f1_micro", "val_precision_macro", "val_precision_micro"),
         *("val_recall_macro", "val_recall_micro", "val_accuracy", "val_dice_additive"),
         *("val_dice_per_image", "val_auc_roc", "val_auc_pr"),
         *("val_dice_vessel", "val_dice_disc"),
         *("threshold", "folds", "best_epoch", "epochs", "seconds", "device", "images_per_second", "peak_memory_mb"),
-        *("parameters", "gflops_per_megapixel", "batch_parts"),
+        *("parameters", "gflops_per_megapixel", "latency_ms", "batch_parts"),
         *(declared.name for declared in fields(TrainConfig)),
         *("checkpoint", "dataset", "version"),
     ]
@@ -85,7 +86,7 @@ def test_the_columns_are_typed_even_without_rows():
     assert {types[name] for name in ("rank", "epochs", "parameters", "batch_parts", "depth", "seed")} == {"Int64"}
     assert {types[name] for name in ("val_dice", "val_auc_pr", "seconds", "learning_rate")} == {"float64"}
     assert {types[name] for name in ("trial_id", "reason", "warnings", "loss", "init_from", "version")} == {"str"}
-    assert types["deterministic"] == "boolean"
+    assert types["deterministic"] == types["pareto"] == "boolean"
 
 
 @pytest.mark.parametrize("records", [RECORDS, []])
@@ -159,7 +160,8 @@ def printed(frame: pd.DataFrame, width: int | None = None, **more) -> list[str]:
 
 def test_a_pipe_gets_whole_plain_lines():
     lines = printed(to_frame(RECORDS, []))
-    assert lines[0].split() == [name for name in leaderboard.SHOWN_ORDER if name != "folds"]
+    left_out = {"folds", "pareto", *COSTS}
+    assert lines[0].split() == [name for name in leaderboard.SHOWN_ORDER if name not in left_out]
     assert " ".join(lines[1].split()) == "1 t0004 stopped 0.8000 0.8000 3 2 3 8 0.005 dice_ce 8"
     assert lines[2].endswith(" overfitting, class_never_predicted"), "their names; the file has their words"
     assert lines[6].endswith("=1+1 went wrong")
@@ -205,6 +207,42 @@ def test_more_folds_stand_above_fewer_and_are_shown():
         lines = printed(frame, width)
         assert lines[0].split()[:5] == ["rank", "trial_id", "status", "val_dice", "folds"]
         assert lines[1].split()[:5] == ["1", "t0015", "stopped", "0.6000", "5"]
+
+
+def test_the_front_is_marked_where_there_are_several_objectives(tmp_path):
+    assert to_frame(RECORDS, [])["pareto"].isna().all()
+    light = record("t0007", 0.5, "stopped", parameters=7)
+    frame = to_frame([*RECORDS, light], [], ("val_dice", "parameters"))
+    assert set(frame["trial_id"][frame["pareto"]]) == {"t0004", "t0007"}
+    assert not frame["pareto"].isna().any()
+    write(tmp_path / "leaderboard.csv", frame)
+    pd.testing.assert_frame_equal(read(tmp_path / "leaderboard.csv"), frame)
+    for width in (None, 80):
+        lines = [line.split() for line in printed(frame, width)]
+        assert lines[0][:6] == ["rank", "trial_id", "status", "val_dice", "pareto", "parameters"]
+        assert lines[1][:6] == ["1", "t0004", "stopped", "0.8000", "*", "99"]
+        assert lines[2][:5] == ["2", "t0001", "completed", "0.7000", "99"], "not on the front"
+        assert lines[4][:6] == ["4", "t0007", "stopped", "0.5000", "*", "7"]
+        assert "latency_ms" not in lines[0], "nobody asked for it"
+    timed = to_frame([record("t0000", 0.5, latency_ms=12.34)], [], ("val_dice", "latency_ms"))
+    assert "12.3" in printed(timed, 80)[1]
+
+
+def test_the_front_is_known_from_the_study_alone(tmp_path):
+    objectives = ("val_dice", "parameters")
+    searcher = StudySearcher(
+        journal=tmp_path / "study.log",
+        space=parse_space(),
+        objectives=objectives,
+        num_trials=2,
+        seed=0,
+        max_concurrent=2,
+    )
+    for ray_id, parameters in (("a", 10), ("b", 20)):
+        searcher.suggest(ray_id)
+        done = {"epoch": 1, "val_dice": 0.5, "parameters": parameters, "status": "completed"}
+        searcher.on_trial_complete(ray_id, done)
+    assert read_run(tmp_path)["pareto"].to_list() == [True, False]
 
 
 def test_the_rest_is_counted():

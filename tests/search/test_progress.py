@@ -30,12 +30,20 @@ def shown(
     num_trials: int | None = 4,
     budget: str | None = None,
     left: float | None = None,
+    objectives: tuple[str, ...] = ("val_dice",),
 ) -> list[str]:
     """The lines that a console shows for these updates, half a minute apart."""
     out = StringIO()
     console = Console(file=out, force_terminal=terminal, width=60, markup=False, highlight=False, soft_wrap=True)
     limits = Limits(trials=num_trials, budget=None if budget is None else read_budget(budget), max_epochs=10)
-    with Progress(console, limits=limits, devices=0.5, searched=SEARCHED, time_left=lambda *_: left) as progress:
+    with Progress(
+        console,
+        limits=limits,
+        devices=0.5,
+        searched=SEARCHED,
+        time_left=lambda *_: left,
+        objectives=objectives,
+    ) as progress:
         for records in updates:
             progress._next_line = 0.0
             progress.update(records, spent=100.0)
@@ -67,6 +75,19 @@ def test_the_standing_says_how_far_the_search_has_come() -> None:
     assert standing.startswith("2 of 4 trials done, 1 under way, 1 ended badly, ")
     assert " epochs/s, about 2 min left | " in standing
     assert standing.endswith(" | best so far t0000: val_dice 0.7500, depth 3, learning_rate 0.005")
+
+
+def test_of_several_objectives_it_says_what_the_best_costs_and_how_many_are_on_the_front() -> None:
+    good = record(0, "completed", epochs=5, dice=0.75, parameters=4321)
+    light, poor = (record(number, "stopped", epochs=5, dice=0.5, parameters=99 * number) for number in (1, 2))
+    standing = shown([good, light, poor], objectives=("val_dice", "parameters"))[-1].split(" | ")
+    assert standing[1:] == [
+        "best so far t0000: val_dice 0.7500, 4,321 parameters, depth 3, learning_rate 0.005",
+        "2 trials on the front",
+    ]
+    assert shown([good], objectives=("val_dice", "parameters"))[-1].endswith(" | 1 trial on the front")
+    unknown = shown([record(0, epochs=1, dice=0.5)], objectives=("val_dice", "latency_ms"))[-1]
+    assert "best so far t0000: val_dice 0.5000, depth 3" in unknown
 
 
 def test_without_a_number_of_trials_it_says_how_many_are_done() -> None:

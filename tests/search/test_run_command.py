@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -68,7 +69,7 @@ def test_a_dry_run_measures_and_leaves_nothing_behind(tmp_path: Path, capsys: py
     assert (
         run_here(
             *("--storage", str(tmp_path / "runs"), "--dry-run", "--folds", "3", "--space", small),
-            *("--num-trials", "12", "--max-time", "2h"),
+            *("--num-trials", "12", "--max-time", "2h", "--objective", "val_dice,latency_ms"),
         )
         == 0
     )
@@ -77,6 +78,7 @@ def test_a_dry_run_measures_and_leaves_nothing_behind(tmp_path: Path, capsys: py
     assert first.startswith("smallest training (depth 2, ")
     assert second.startswith(f"largest training ({largest}): ")
     assert " parameters, " in second
+    assert second.endswith(" ms a picture")
     assert total.startswith("12 trials of 60 epochs in each of 3 folds, 2 at a time: ")
     assert time.startswith("max_time 2h, 2 at a time: ")
     assert list(tmp_path.iterdir()) == []
@@ -128,11 +130,11 @@ def test_it_says_how_to_look_at_the_data_as_the_search_sees_them() -> None:
 
 
 def ended(
-    outcome: Outcome, folder: Path, storage: str = "runs", folds: int = 1, test: tuple[int, ...] = ()
+    outcome: Outcome, folder: Path, storage: str = "runs", test: tuple[int, ...] = (), **asked: Any
 ) -> tuple[int, list[str]]:
     """What the command says of this outcome: exit code and lines."""
     out = StringIO()
-    settings = SearchSettings(storage=Path(storage), folds=folds)
+    settings = SearchSettings(storage=Path(storage), **asked)
     console = Console(file=out, markup=False, soft_wrap=True)
     split = Split(train=(0, 1), validation=(2,), test=test)
     code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), split, outcome, console)
@@ -188,6 +190,37 @@ def test_what_does_not_look_right_with_the_best_model_is_told() -> None:
         "warning: the best model: overfitting: it does; stop",
         "warning: the best model: loss_flat: it is; raise learning_rate",
     ]
+
+
+def test_the_front_is_told_with_what_each_model_costs_and_where_it_lies() -> None:
+    heavy, light, beaten = (
+        replace(
+            RECORD,
+            trial_id=f"t000{number}",
+            status="completed",
+            metrics={"val_dice": dice},
+            parameters=parameters,
+            checkpoint=f"trials/t000{number}/best",
+        )
+        for number, (dice, parameters) in enumerate([(0.8, 9000), (0.6, 1000), (0.5, 2000)])
+    )
+    outcome = Outcome(records=[light, heavy, beaten], best=heavy, interrupted=False)
+    _, lines = ended(outcome, Path("runs/mine"), objective="val_dice,parameters")
+    start = lines.index("front:       2 trials that no other beats in val_dice and parameters at once")
+    assert lines[start + 1 : start + 3] == [
+        "  t0000  val_dice 0.8000, 9,000 parameters: runs/mine/trials/t0000/best",
+        "  t0001  val_dice 0.6000, 1,000 parameters: runs/mine/trials/t0001/best",
+    ]
+    _, plain = ended(outcome, Path("runs/mine"))
+    assert not any(line.startswith("front:") for line in plain)
+    many = [
+        replace(light, trial_id=f"t{number:04d}", metrics={"val_dice": number / 20}, parameters=number)
+        for number in range(1, 13)
+    ]
+    _, lines = ended(
+        Outcome(records=many, best=many[-1], interrupted=False), Path("runs/mine"), objective="val_dice,parameters"
+    )
+    assert "  ... and 2 more, which have pareto in the leaderboard" in lines
 
 
 def test_a_search_without_any_model_says_why() -> None:

@@ -44,7 +44,7 @@ def make(folder: Path, name: str, texts: list[str] = CONDITIONAL, **settings: An
 def end(searcher: StudySearcher, ray_id: str, config: dict[str, Any]) -> None:
     """One of four endings, by the learning rate: it diverges, completes, or is stopped, with or without a value."""
     place = math.log10(config["learning_rate"])
-    result = {"epoch": 3, "val_dice": 0.9 - abs(place + 2) / 4}
+    result = {"epoch": 3, "val_dice": 0.9 - abs(place + 2) / 4, "parameters": 1000 * config.get("width", 1)}
     if place > -1:
         searcher.on_trial_complete(ray_id, {"status": "diverged", "reason": "NaN"})
     elif place > -2.2:
@@ -92,6 +92,14 @@ def test_the_same_seed_draws_the_same_however_often_the_search_was_interrupted(t
     assert other != once[:3]
 
 
+@pytest.mark.parametrize("name", [name for name in SEARCHERS if name != "cma_es"])
+def test_with_several_objectives_a_search_draws_the_same_after_an_interrupt(tmp_path, name):
+    weighed = {"objectives": ("val_dice", "parameters"), "num_trials": 12}
+    once = search(make(tmp_path / "once", name, **weighed), 12)
+    resumed = [search(make(tmp_path / "twice", name, **weighed), 6, first=6 * session) for session in range(2)]
+    assert resumed[0] + resumed[1] == once
+
+
 @names
 def test_a_pickled_search_goes_on_as_it_would_have(tmp_path, name):
     searcher = make(tmp_path / "one", name)
@@ -125,18 +133,27 @@ def test_one_parameter_alone_may_be_searched(tmp_path, name):
     assert len({config["learning_rate"] for config in search(searcher, 4)}) == 4
 
 
-def late_learning_rates(folder: Path, name: str, count: int, seed: int) -> list[float]:
-    """What the second half of a search tries (as powers of ten) that is the better the higher, until it diverges."""
+def late_learning_rates(
+    folder: Path, name: str, count: int, seed: int, configs: list[dict[str, Any]] | None = None, **more: Any
+) -> list[float]:
+    """What the second half of a search tries (as powers of ten) that is the better the higher, until it diverges.
+
+    The parameters of a network are the more, the more augmentation. configs: where all that is tried is put.
+    """
     texts = ["only,learning_rate=1e-3:1:log,augmentation=0:1,dropout=0:0.5"]
-    searcher = make(folder, name, texts, num_trials=count, seed=seed)
+    searcher = make(folder, name, texts, num_trials=count, seed=seed, **more)
     tried = []
     for number in range(count):
-        tried.append(math.log10(searcher.suggest(f"r{number}")["learning_rate"]))
+        config = searcher.suggest(f"r{number}")
+        tried.append(math.log10(config["learning_rate"]))
+        if configs is not None:
+            configs.append(config)
+        cost = {"parameters": round(1000 * (1 + config["augmentation"]))}
         if tried[-1] > -1:
             searcher.on_trial_complete(f"r{number}", {"status": "diverged", "reason": "NaN"})
         else:
             result = {"epoch": 1, "val_dice": 1 + tried[-1] / 3, "status": "completed"}
-            searcher.on_trial_complete(f"r{number}", result)
+            searcher.on_trial_complete(f"r{number}", result | cost)
     return tried[count // 2 :]
 
 
@@ -145,6 +162,27 @@ def test_a_searcher_that_learns_comes_to_the_edge_beyond_which_trials_fail(tmp_p
     late = [place for seed in (1, 3) for place in late_learning_rates(tmp_path / str(seed), name, count, seed)]
     assert sum(abs(place + 1) for place in late) / len(late) < 0.5, "at random it would be 0.83"
     assert sum(place > -0.5 for place in late) / len(late) < 0.12, "at random it would be 0.17"
+
+
+@pytest.mark.parametrize(("name", "count"), [("tpe", 40), ("gp", 20)])
+def test_with_several_objectives_it_comes_there_at_little_cost(tmp_path, name, count):
+    tried: list[dict[str, Any]] = []
+    late = late_learning_rates(tmp_path, name, count, 1, tried, objectives=("val_dice", "parameters"))
+    assert sum(abs(place + 1) for place in late) / len(late) < 0.6, "at random it would be 0.83"
+    assert sum(place > -0.5 for place in late) / len(late) < 0.12, "at random it would be 0.17"
+    assert sum(config["augmentation"] for config in tried[count // 2 :]) / len(late) < 0.3, "at random it would be 0.5"
+
+
+def test_tpe_spreads_along_the_front(tmp_path):
+    # The wider the better and the larger.
+    searcher = make(tmp_path, "tpe", ["only,width=4:64"], num_trials=40, objectives=("val_dice", "parameters"))
+    widths = []
+    for number in range(40):
+        widths.append(width := searcher.suggest(f"r{number}")["width"])
+        found = {"val_dice": width / 100, "parameters": width**2, "status": "completed"}
+        searcher.on_trial_complete(f"r{number}", {"epoch": 1} | found)
+    assert min(widths[20:]) < 16
+    assert max(widths[20:]) > 52
 
 
 def test_an_unknown_name_is_refused():

@@ -20,7 +20,7 @@ from search.prior import PastTrial
 from search.record import records_from_study
 from search.searcher import StudySearcher
 from search.space import parse_space
-from search.study import STUDY_NAME, open_study, read_study
+from search.study import STUDY_NAME, objectives_of, open_study, read_study
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -72,6 +72,42 @@ def test_a_completed_trial_is_told_with_its_best_value(tmp_path):
     (record,) = records_from_study(searcher.study)
     assert (record.status, record.reason, record.epochs, record.best_epoch) == ("completed", "", 3, 2)
     assert (record.val_dice, record.seconds) == (0.7, 6.0)
+
+
+WEIGHED = ("val_dice", "parameters")
+
+
+def test_of_several_objectives_a_completed_trial_is_told_with_all(tmp_path):
+    searcher = make_searcher(tmp_path, objectives=WEIGHED, num_trials=None, max_concurrent=9)
+    endings = {"a": "completed", "b": "running", "c": "diverged"}
+    for ray_id, status in endings.items():
+        searcher.suggest(ray_id)
+        searcher.on_trial_result(ray_id, report(1, 0.7, parameters=99))
+        searcher.on_trial_complete(ray_id, report(2, 0.6, status, parameters=99))
+    done, stopped, diverged = searcher.study.trials
+    assert (done.state, done.values) == (TrialState.COMPLETE, [0.7, 99.0])
+    assert (stopped.state, stopped.values, stopped.constraints) == (TrialState.PRUNED, None, {})
+    assert (diverged.state, diverged.constraints) == (TrialState.PRUNED, {"bad_ending": 1.0})
+    assert all(trial.intermediate_values == {1: 0.7, 2: 0.6} for trial in (done, stopped, diverged))
+    assert [trial.number for trial in searcher.study.best_trials] == [0]
+
+
+def test_a_search_with_several_objectives_goes_on_with_the_same_ones(tmp_path):
+    run_of_two = make_searcher(tmp_path, objectives=WEIGHED)
+    run_of_two.suggest("a")
+    run_of_two.on_trial_complete("a", report(1, 0.7, "completed", parameters=99))
+    run_of_two.suggest("b")
+    resumed = make_searcher(tmp_path, objectives=WEIGHED)
+    assert objectives_of(resumed.study) == WEIGHED
+    assert resumed.suggest("c")["trial_id"] == "t0001"
+    message = "is told to maximize, minimize, not to maximize val_dice: name another run"
+    with pytest.raises(InputError, match=message):
+        make_searcher(tmp_path)
+    (tmp_path / "other").mkdir()
+    make_searcher(tmp_path / "other")
+    message = "is told to maximize, not to maximize val_dice and minimize parameters and minimize latency_ms: name"
+    with pytest.raises(InputError, match=message):
+        make_searcher(tmp_path / "other", objectives=(*WEIGHED, "latency_ms"))
 
 
 def test_the_checkpoint_is_that_of_the_best_epoch(tmp_path):

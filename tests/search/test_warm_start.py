@@ -48,6 +48,17 @@ def test_the_best_fifth_of_a_run_by_rank(tmp_path):
     assert [trial.values["learning_rate"] for trial in learnt] == [rates[1], rates[3]]
 
 
+def test_the_front_of_a_run_tells_more_where_a_cost_counts(tmp_path):
+    # Of ten trials two tell something. The second best by val_dice is beaten by the best; the lightest one is not.
+    results = [done(0.9, parameters=50), done(0.8, parameters=60), done(0.3, parameters=10)]
+    results += [done(0.1, parameters=90)] * 7
+    run = run_of(tmp_path / "run", results)
+    configs = configs_of(run)
+    for objectives, second in ((("val_dice",), 1), (("val_dice", "parameters"), 2), (("val_dice", "latency_ms"), 1)):
+        learnt = past_trials([run], SAME, objectives)
+        assert [trial.values for trial in learnt] == [configs[0], configs[second]]
+
+
 def configs_of(run: Path) -> list[dict[str, Any]]:
     return [trial.user_attrs["record"]["config"] for trial in read_study(run / "study.log").trials]
 

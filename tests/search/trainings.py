@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,20 @@ def staged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> 
             with trace.open("a") as file:
                 file.write(f"{epoch}\n")
         yield epoch_report(epoch, dice)
+
+
+# val_dice of each trial in all its epochs, its parameters, and the milliseconds that its network takes.
+WEIGHED = {"t0000": (0.9, 100, 5.0), "t0001": (0.5, 200, 9.0), "t0002": (0.3, 10, 7.0), "t0003": (0.95, 150, 6.0)}
+
+
+def weighed(config: Any, data: Any, split: Any, *, folder: Path, times_network: bool, **_: Any) -> "Iterator[Any]":
+    """Learns nothing and reports what is written above, the latency where it was asked for, going on from its trace."""
+    dice, parameters, latency = WEIGHED[folder.name]
+    told = {"parameters": parameters, "latency_ms": latency if times_network else None}
+    for report in traced(config, data, split, folder=folder):
+        if folder.name == "t0001" and report.epoch == 2:
+            raise ValueError("what nobody thought of")
+        yield replace(report, val=replace(report.val, dice=dice), **told)
 
 
 def seldom_judged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
