@@ -42,9 +42,8 @@ COLUMN_TYPES: dict[str, Any] = {
 SHOWN = {
     "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "pareto": "{}", "parameters": "{:,d}",
     "latency_ms": "{:.3g}", "peak_memory_mb": "{:.0f}", "gflops_per_megapixel": "{:.3g}", "folds": "{:d}",
-    "epochs": "{:d}",
-    "learning_rate": "{:.2g}", "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}", "seconds": "{:.0f}",
-    "val_iou": "{:.4f}", "batch_size": "{:d}", "warnings": "{}",
+    "epochs": "{:d}", "learning_rate": "{:.2g}", "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}",
+    "seconds": "{:.0f}", "val_iou": "{:.4f}", "batch_size": "{:d}", "warnings": "{}",
 }
 SHOWN_ORDER = (
     "rank", "trial_id", "status", "val_dice", "pareto", "parameters", "latency_ms", "peak_memory_mb",

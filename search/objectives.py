@@ -37,8 +37,9 @@ def read_objectives(text: str) -> tuple[str, ...]:
 
 def numbers_of(source: Mapping[str, Any], names: Iterable[str]) -> Point | None:
     """The numbers of these names in a result, or in a record as a mapping; None where one is missing or no number."""
-    numbers = tuple(finite(source.get(name)) for name in names)
-    return None if None in numbers else numbers  # type: ignore[return-value]
+    numbers = [finite(source.get(name)) for name in names]
+    known = tuple(number for number in numbers if number is not None)
+    return known if len(known) == len(numbers) else None
 
 
 def point_of(record: TrialRecord, objectives: Sequence[str]) -> Point | None:
