@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
@@ -48,7 +48,7 @@ def estimate_extremes(
     """
     import ray
 
-    measure = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_calls=1, max_retries=0)(measure_training)
+    measure: Any = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_calls=1, max_retries=0)(measure_training)
     shared = ray.put((data, split))
     estimates = []
     for config in extremes(space):
