@@ -94,9 +94,9 @@ def test_the_same_seed_draws_the_same_however_often_the_search_was_interrupted(t
 
 @pytest.mark.parametrize("name", [name for name in SEARCHERS if name != "cma_es"])
 def test_with_several_objectives_a_search_draws_the_same_after_an_interrupt(tmp_path, name):
-    weighed = {"objectives": ("val_dice", "parameters"), "num_trials": 12}
-    once = search(make(tmp_path / "once", name, **weighed), 12)
-    resumed = [search(make(tmp_path / "twice", name, **weighed), 6, first=6 * session) for session in range(2)]
+    weighed = {"objectives": ("val_dice", "parameters")}
+    once = search(make(tmp_path / "once", name, **weighed), 8)
+    resumed = [search(make(tmp_path / "twice", name, **weighed), 4, first=4 * session) for session in range(2)]
     assert resumed[0] + resumed[1] == once
 
 
