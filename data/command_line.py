@@ -196,7 +196,8 @@ def _with_help(hint: Any, default: Any) -> Any:
 
     plain, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     texts = [note for note in notes if isinstance(note, str)]
-    return Annotated[plain, Parameter(help=" ".join(texts), show_default=default not in (None, "", ()))]
+    shown = ",".join(map(str, default)) if isinstance(default, tuple | list) else default not in (None, "")
+    return Annotated[plain, Parameter(help=" ".join(texts), show_default=shown or False)]
 
 
 def _command_name(function: Callable[..., int | None]) -> str:

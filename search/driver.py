@@ -81,7 +81,7 @@ def search(
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
-    study = open_study(run.journal, settings.objectives)
+    study = open_study(run.journal, settings.objective)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
     study.set_user_attr(CONCLUDED, False)
@@ -91,14 +91,14 @@ def search(
         max_epochs=most(space, "max_epochs"),
         evaluate_every=most(space, "evaluate_every"),
         folds=len(splits),
-        costs=settings.objectives[1:],
+        costs=settings.objective[1:],
         study=study,
     )
     searcher = StudySearcher(
         journal=run.journal,
         space=space,
         searcher=settings.searcher,
-        objectives=settings.objectives,
+        objectives=settings.objective,
         past=past,
         num_trials=limits.trials,
         seed=settings.seed,
@@ -108,7 +108,7 @@ def search(
         version=version,
     )
     placement = Placement(searcher, needs)
-    watch = Watch(searcher, placement, run, data.class_names, settings.objectives, spent, look, say)
+    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, say)
 
     def over() -> str:
         records = records_by_ending(searcher.study) if limits.reads_records else []
@@ -121,7 +121,7 @@ def search(
         train=train,
         folder=run.trials.absolute(),
         needs=needs,
-        times_network=LATENCY in settings.objectives,
+        times_network=LATENCY in settings.objective,
     )
     resources = resources_of if len(splits) == 1 or needs.workers > 1 else COORDINATOR
     tuner = tune.Tuner(

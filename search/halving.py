@@ -78,10 +78,12 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         if (numbers := objectives_shown(result, self._costs)) is None:
             return TrialScheduler.CONTINUE
         epoch, point = self._note(trial, *numbers)
-        score, cutoff = self._score(self._trial_info[trial.trial_id], trial.trial_id, epoch, point)
+        bracket = self._trial_info[trial.trial_id]
+        score, others = self._score(bracket, trial.trial_id, epoch, point)
+        cutoff, count = finite(bracket.cutoff(others)), len(others) + 1
         decision: str = super().on_trial_result(tune_controller, trial, {TIME: epoch, METRIC: score})
         if decision == TrialScheduler.STOP and cutoff is not None and score < cutoff:
-            self._reasons[trial.trial_id] = behind(point, self._costs, epoch, score, cutoff)
+            self._reasons[trial.trial_id] = behind(point, self._costs, epoch, cutoff, count)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -102,19 +104,19 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         stream = np.random.default_rng(list(our_id.encode()))
         return self._brackets[stream.choice(len(self._brackets), p=self._shares)]
 
-    def _score(self, bracket: Any, trial_id: str, epoch: int, point: Point) -> tuple[float, float | None]:
-        """The number by which Ray is to compare the trial, and the one to reach now; None when it comes to no rung.
+    def _score(self, bracket: Any, trial_id: str, epoch: int, point: Point) -> tuple[float, dict[str, float]]:
+        """The number by which Ray is to compare the trial, and those of the others on the rung that it comes to now.
 
-        trial_id: that which Ray has on its rungs. Those that are on the rung get their numbers anew: with several
-        objectives these depend on all who are there.
+        There are none where it comes to no rung. trial_id: that which Ray has on its rungs. The others get their
+        numbers anew: with several objectives these depend on all who are there.
         """
         for rung, recorded in bracket._rungs:
             if epoch >= rung and trial_id not in recorded:
                 self._points[rung, trial_id] = point
                 *others, own = scores([self._points[rung, one] for one in (*recorded, trial_id)])
                 recorded |= dict(zip(recorded, others, strict=True))
-                return own, finite(bracket.cutoff(recorded))
-        return point[0], None
+                return own, recorded
+        return point[0], {}
 
 
 class PromotingScheduler(PatientScheduler):
@@ -244,7 +246,7 @@ class PromotingScheduler(PatientScheduler):
             found = self._scores(rung)
             ahead = sorted(found.values(), reverse=True)[: max(1, len(found) // REDUCTION)]
             point = self._recorded[rung][our_id]
-            self._reasons[trial.trial_id] = behind(point, self._costs, rung, found[our_id], ahead[-1])
+            self._reasons[trial.trial_id] = behind(point, self._costs, rung, ahead[-1], len(found))
             tune_controller.stop_trial(trial)
         return None
 
@@ -316,9 +318,9 @@ def points_by_epoch(trial: FrozenTrial, rungs: Rungs, costs: Sequence[str]) -> d
     return {} if of_costs is None else {epoch: (value, *of_costs) for epoch, value in best.items()}
 
 
-def behind(point: Point, costs: Sequence[str], epoch: int, score: float, cutoff: float) -> str:
-    """Why a trial did not go on from a rung. score: its own (see `search.pareto.scores`); cutoff: that of the third."""
+def behind(point: Point, costs: Sequence[str], epoch: int, cutoff: float, count: int) -> str:
+    """Why a trial did not go on from a rung. cutoff: `val_dice` of the best third; count: how many came so far."""
     why = f"best val_dice {point[0]:.4f} by epoch {epoch}"
     if not costs:
         return f"{why} is not among the best third ({cutoff:.4f})"
-    return f"{why}, at {costs_in_words(costs, point[1:])}, is not among the best third ({-score:.0f} stand before it)"
+    return f"{why}, at {costs_in_words(costs, point[1:])}, is not among the best third of {count} in all that counts"

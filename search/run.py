@@ -98,7 +98,7 @@ def run(
             from search.driver import check_limits
             from search.study import open_study
 
-            check_limits(open_study(folder.journal, settings.objectives), limits, needs.devices)
+            check_limits(open_study(folder.journal, settings.objective), limits, needs.devices)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
@@ -113,9 +113,9 @@ def look_back(settings: SearchSettings, folder: RunFolder, fingerprint: str) -> 
     from search.study import PAST, open_study
     from search.warm_start import past_trials
 
-    if folder.journal.is_file() and PAST in open_study(folder.journal, settings.objectives).user_attrs:
+    if folder.journal.is_file() and PAST in open_study(folder.journal, settings.objective).user_attrs:
         return ()
-    return past_trials(settings.warm_start, fingerprint, settings.objectives)
+    return past_trials(settings.warm_start, fingerprint, settings.objective)
 
 
 @contextmanager
@@ -230,10 +230,10 @@ def rehearse(
 
     for line in describe(space):
         console.print(line)
-    estimates = estimate_extremes(space, data, split, needs, LATENCY in settings.objectives)
+    estimates = estimate_extremes(space, data, split, needs, LATENCY in settings.objective)
     for line in describe_estimates(estimates, limits, needs.fit(machines()), needs.devices):
         console.print(line)
-    earlier = records_from_study(open_study(folder.journal, settings.objectives)) if folder.journal.exists() else []
+    earlier = records_from_study(open_study(folder.journal, settings.objective)) if folder.journal.exists() else []
     model = fit_costs(earlier, data, split)
     if model is not None:
         for line in describe_costs(model, space):
@@ -266,7 +266,7 @@ def search_with_progress(
         devices=needs.devices,
         searched=searched,
         time_left=left.after,
-        objectives=settings.objectives,
+        objectives=settings.objective,
     ) as progress:
         return search(
             settings,
@@ -293,7 +293,7 @@ def conclude(
     """Shows the leaderboard and what to do next; gives the exit code."""
     from search import leaderboard
 
-    frame = leaderboard.to_frame(outcome.records, data.class_names, settings.objectives)
+    frame = leaderboard.to_frame(outcome.records, data.class_names, settings.objective)
     leaderboard.render(frame, console, top=TOP_ROWS)
     console.print(f"leaderboard: {folder.leaderboard}")
     if outcome.ending:
@@ -310,8 +310,8 @@ def conclude(
                 "longer --max-time, or fewer --num-trials or --max-epochs",
                 style="yellow",
             )
-        if len(settings.objectives) > 1:
-            show_front(outcome.records, settings.objectives, folder, console)
+        if len(settings.objective) > 1:
+            show_front(outcome.records, settings.objective, folder, console)
         show_classes(outcome.best, data.class_names, console)
         for warning in split_warnings(outcome.best.warnings):
             console.print(f"warning: the best model: {warning}", style="yellow")

@@ -64,7 +64,7 @@ class SearchSettings(Splitting, Preparation):
     cpus_per_trial: Annotated[float | None, "CPU cores of one training; measured where nothing is said."] = None
     gpus_per_trial: Annotated[float | None, "GPUs of one training: 0.5, or 4 that train together; or measured."] = None
     seed: Annotated[int, "Seed of the search and of every training."] = 0
-    objective: Annotated[str, "What counts: val_dice; or costs, too, such as val_dice,latency_ms."] = VAL_DICE
+    objective: Annotated[tuple[str, ...], "What counts: val_dice; or costs, too: val_dice,latency_ms."] = (VAL_DICE,)
     searcher: Annotated[SearcherName, "What proposes trainings, from those that it has seen."] = "tpe"
     scheduler: Annotated[Scheduler, "What stops trainings that fall behind."] = "asha"
     resume: Annotated[bool, "Go on with the run of this --name, with its settings."] = False
@@ -81,11 +81,11 @@ class SearchSettings(Splitting, Preparation):
             raise unknown_name("searcher", self.searcher, get_args(SearcherName))
         if self.scheduler not in get_args(Scheduler):
             raise unknown_name("scheduler", self.scheduler, get_args(Scheduler))
-        object.__setattr__(self, "objective", ",".join(read_objectives(self.objective)))
+        object.__setattr__(self, "objective", read_objectives(",".join(self.objective)))
         for setting, names in FOR_ONE_OBJECTIVE.items():
-            if len(self.objectives) > 1 and (name := getattr(self, setting)) in names:
+            if len(self.objective) > 1 and (name := getattr(self, setting)) in names:
                 raise InputError(
-                    f"{setting} {name!r} goes by val_dice alone, and objective is {self.objective!r}: "
+                    f"{setting} {name!r} goes by val_dice alone, and objective is {','.join(self.objective)!r}: "
                     f"take another --{setting}, or leave --objective out."
                 )
         _check_gpus(self.gpus_per_trial)
@@ -105,11 +105,6 @@ class SearchSettings(Splitting, Preparation):
             object.__setattr__(self, "init_from", whole_source(self.init_from))
         if self.resume and self.name is None:
             raise InputError("--resume needs the run to go on with: add its --name.")
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """What counts: val_dice, and the costs beside it."""
-        return read_objectives(self.objective)
 
     @property
     def trials_limit(self) -> int | None:

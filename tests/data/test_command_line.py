@@ -155,7 +155,7 @@ def test_help_tells_every_option(recorder: Recorder, capsys: pytest.CaptureFixtu
     assert "Usage: python -m tests.data.test_command_line" in out
     for text in ("Searches well.", "It takes its time.", "--num-trials", "trials to start", "[default: 12]"):
         assert text in out
-    for text in ("--space", "how fast to learn", "[default: 0.1]", "--no-quiet", "--config"):
+    for text in ("--space", "how fast to learn", "[default: 0.1]", "[default: a]", "--no-quiet", "--config"):
         assert text in out
     assert recorder.calls == []
 

@@ -94,13 +94,13 @@ def test_a_light_trial_on_the_front_goes_on_before_better_ones_that_are_not() ->
     # At epoch 1 the fifth is the second of five, in the order of the fronts; at epoch 3 the second of two.
     assert last_epochs(search) == {"t0000": 9, "t0001": 1, "t0002": 1, "t0003": 1, "t0004": 3, "t0005": 1}
     assert scheduler.reason("ray1-t0003") == (
-        "best val_dice 0.6000 by epoch 1, at 400 parameters, is not among the best third (3 stand before it)"
+        "best val_dice 0.6000 by epoch 1, at 400 parameters, is not among the best third of 4 in all that counts"
     )
     promoting = make_scheduler("asha_promote", max_epochs=9, costs=["parameters"])
     search = PaperSearch(promoting, steady(0.9, 0.8, 0.7, 0.6, 0.1, 0.05), costs=WEIGHTS).run()
     assert {our_id for our_id, epoch in search.log if epoch == 3} == {"t0000", "t0004"}
     assert promoting.reason("ray1-t0004") == (
-        "best val_dice 0.1000 by epoch 3, at 5 parameters, is not among the best third (1 stand before it)"
+        "best val_dice 0.1000 by epoch 3, at 5 parameters, is not among the best third of 2 in all that counts"
     )
 
 

@@ -205,7 +205,7 @@ def test_the_front_is_told_with_what_each_model_costs_and_where_it_lies() -> Non
         for number, (dice, parameters) in enumerate([(0.8, 9000), (0.6, 1000), (0.5, 2000)])
     )
     outcome = Outcome(records=[light, heavy, beaten], best=heavy, interrupted=False)
-    _, lines = ended(outcome, Path("runs/mine"), objective="val_dice,parameters")
+    _, lines = ended(outcome, Path("runs/mine"), objective=("val_dice", "parameters"))
     start = lines.index("front:       2 trials that no other beats in val_dice and parameters at once")
     assert lines[start + 1 : start + 3] == [
         "  t0000  val_dice 0.8000, 9,000 parameters: runs/mine/trials/t0000/best",
@@ -218,7 +218,7 @@ def test_the_front_is_told_with_what_each_model_costs_and_where_it_lies() -> Non
         for number in range(1, 13)
     ]
     _, lines = ended(
-        Outcome(records=many, best=many[-1], interrupted=False), Path("runs/mine"), objective="val_dice,parameters"
+        Outcome(records=many, best=many[-1], interrupted=False), Path("runs/mine"), objective=("val_dice", "parameters")
     )
     assert "  ... and 2 more, which have pareto in the leaderboard" in lines
 
