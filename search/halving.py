@@ -113,6 +113,8 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         for rung, recorded in bracket._rungs:
             if epoch >= rung and trial_id not in recorded:
                 self._points[rung, trial_id] = point
+                if not self._costs:
+                    return point[0], recorded
                 *others, own = scores([self._points[rung, one] for one in (*recorded, trial_id)])
                 recorded |= dict(zip(recorded, others, strict=True))
                 return own, recorded
