@@ -190,6 +190,34 @@ def staged_but_endless(config: Any, data: Any, split: Any, *, folder: Path, **mo
             _stand_still()
 
 
+def falling(config: Any, *_: Any, folder: Path, **_more: Any) -> "Iterator[EpochReport]":
+    """Learns nothing: each trial is worse than the one before it, in every fold, and all its epochs are alike."""
+    trial, fold = (folder.parent.name, int(folder.name[-1])) if folder.name.startswith("fold-") else (folder.name, 0)
+    dice = 0.9 - (0.1 + 0.01 * fold) * int(trial[1:])
+    for epoch in range(1, config.max_epochs + 1):
+        yield epoch_report(epoch, (dice, dice))
+
+
+def beset(config: Any, *_: Any, **_more: Any) -> "Iterator[EpochReport]":
+    """Learns nothing, and most of its space is out of bounds, the defaults too; see `is_sound`.
+
+    Where it comes through, it is the better the closer the learning rate is to 10^-2.5.
+    """
+    import torch
+
+    if config.batch_size > 16:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB")
+    if config.dropout < 0.3:
+        raise ValueError("what nobody thought of")
+    dice = max(0.0, 1 - ((math.log10(config.learning_rate) + 2.5) / 3) ** 2)
+    yield epoch_report(1, (dice, dice) if is_sound(config) else (math.nan, math.nan))
+
+
+def is_sound(config: Any) -> bool:
+    """Whether `beset` comes through: else memory does not suffice, it breaks, or nothing is a number."""
+    return bool(config.batch_size <= 16 and config.dropout >= 0.3 and config.learning_rate <= 3e-2)
+
+
 def keep_model(config: Any, data: Any, folder: Path, scores: dict[str, Any]) -> None:
     """Writes down a network with fresh weights as the best of a training."""
     from model.checkpoint import ModelCard, save_model
