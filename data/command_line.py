@@ -38,7 +38,7 @@ def run_command(
         then the first source that has a value; None leaves a setting as it is.
 
     Returns the function's own exit code (None is 0), 2 after an InputError or a command line that cannot be read (one
-    line on the error stream), 130 after an interrupt. Any other exception is ours, and goes through.
+    line on the error stream), 130 after an interrupt (one line, too). Any other exception is ours, and goes through.
     """
     from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 
@@ -136,6 +136,22 @@ def _fill_in(defaults: Defaults) -> Callable[..., None]:
             Dict(known, source=source)(app, commands, arguments)
 
     return fill_in
+
+
+def _refuse_fractions(_app: Any, _commands: tuple[str, ...], arguments: Any) -> None:
+    """The step of parsing that refuses a fraction where a whole number is meant: it would be rounded without a word."""
+    for one in arguments:
+        for token in one.tokens:
+            if int in (one.hint, *get_args(one.hint)) and _has_fraction(token.value):
+                raise InputError(f"{one.field_info.name} {token.value} must be a whole number: leave the fraction out.")
+
+
+def _has_fraction(text: str) -> bool:
+    """Whether the text is a number that is not whole. What is none, the option's own type refuses."""
+    try:
+        return not float(text).is_integer()
+    except ValueError:
+        return False
 
 
 def _word(token: Any) -> str:

@@ -30,6 +30,8 @@ class Plan:
     max_time: str | None = None
     quiet: bool = False
     color: Literal["rgb", "grey"] = "rgb"
+    size: int | Literal["native"] = 256
+    fewest: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_trials < 1:
@@ -73,8 +75,12 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_options_of_every_type(recorder: Recorder) -> None:
     words = "--num-trials 3 --rate 1e-3 --space a=1:2 --space b=3 --names x --max-time 2h --quiet --color=grey"
+    words += " --size native --fewest 1.0"
     assert run_command(recorder.search, words.split()) == OK
-    plan = Plan(num_trials=3, rate=1e-3, space=("a=1:2", "b=3"), names=["x"], max_time="2h", quiet=True, color="grey")
+    plan = Plan(
+        **{"num_trials": 3, "rate": 1e-3, "space": ("a=1:2", "b=3"), "names": ["x"], "max_time": "2h"},
+        **{"quiet": True, "color": "grey", "size": "native", "fewest": 1},
+    )
     assert recorder.calls == [(plan, None)]
 
 
@@ -102,6 +108,9 @@ def test_records_stand_beside_plain_and_positional_parameters() -> None:
         (["--num-trails", "3"], "Unknown option: --num-trails. Did you mean --num-trials?"),
         (["--qzx"], "Unknown option: --qzx. See --help."),
         (["--num-trials", "three"], 'Invalid value for --num-trials: unable to convert "three" into int.'),
+        (["--num-trials", "2.5"], "num_trials 2.5 must be a whole number: leave the fraction out."),
+        (["--fewest", "-0.5"], "fewest -0.5 must be a whole number"),
+        (["--size", "99.9"], "size 99.9 must be a whole number"),
         (["--num-trials"], "--num-trials requires an argument"),
         (["--num-trials", "1", "--num-trials", "2"], "--num-trials specified multiple times"),
         (["--color", "gray"], 'Choose from: "rgb", "grey". Did you mean "grey"?'),
@@ -201,6 +210,7 @@ def test_a_file_gives_defaults_and_the_command_line_wins(recorder: Recorder, tmp
         ("num_trials: three", 'unable to convert "three" into int'),
         ("num_trials: [1, 2]", "[num_trials]"),
         ("num_trials: 0", "num_trials 0 must be"),
+        ("num_trials: 2.5", "num_trials 2.5 must be a whole number"),
         ("color: blue", 'Choose from: "rgb", "grey"'),
         ("- a\n- b", "must hold lines like `num_trials: 12`, not a list"),
         ("a: [b", "is no valid YAML (line 1: "),
