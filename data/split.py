@@ -44,7 +44,8 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
     The same seed gives the same parts on any machine, in whatever order the images come.
 
     Raises InputError for settings out of range, ids that name no image or two parts, a group that is parted, names
-    without a group, a fraction of a part that is named already, and when there are not enough images or groups.
+    without a group, a fraction of a part that is named already, a seed where nothing is drawn, and when there are not
+    enough images or groups.
     """
     splitting = splitting or Splitting()
     check_splitting(splitting)
@@ -60,7 +61,7 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
             )
     units = _units(data, groups, _find_parts(data, groups, splitting))
     owned = {part: [unit for unit in units if unit.part == part] for part in PARTS}
-    _check_used(owned, splitting, data.source)
+    _check_fractions(owned, splitting, data.source)
     pool = owned["train"] + [unit for unit in units if unit.part is None]
     if splitting.folds > 1:
         pool += owned["validation"]
@@ -69,6 +70,11 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
         wanted["validation"] = splitting.validation_fraction
     if not owned["test"] and splitting.test_fraction > 0:
         wanted["test"] = splitting.test_fraction
+    if not wanted and splitting.folds == 1 and splitting.split_seed != Splitting().split_seed:
+        raise InputError(
+            f"split_seed {splitting.split_seed} would do nothing: all parts of {data.source!r} are named already, by "
+            "its owner or by ids; leave it out, or let every image choose once with --folds."
+        )
     _check_enough(len(pool), wanted, splitting, data.source)
     # Sorting by name makes the draw independent of the order in which the files were found.
     pool.sort(key=lambda unit: data.names[unit.images[0]])
@@ -99,16 +105,18 @@ def check_splitting(splitting: Splitting) -> None:
         )
     if splitting.folds < 1:
         raise InputError(f"folds {splitting.folds} must be 1 or more: 1 is a single split, 5 are usual.")
-    if splitting.folds > 1 and splitting.validation_ids is not None:
-        raise InputError(
-            f"validation_ids {splitting.validation_ids!r} and folds {splitting.folds} cannot both be: in folds each "
-            "image chooses once; leave one of them out."
-        )
+    for name in ("validation_ids", "validation_fraction"):
+        value = getattr(splitting, name)
+        if splitting.folds > 1 and value != getattr(Splitting(), name):
+            raise InputError(
+                f"{name} {value!r} and folds {splitting.folds} cannot both be: in folds each image chooses once; leave "
+                "one of them out."
+            )
     if splitting.group_by is not None:
         _compile(splitting.group_by)
 
 
-def _check_used(owned: Mapping[Part, Sequence[_Unit]], splitting: Splitting, source: str) -> None:
+def _check_fractions(owned: Mapping[Part, Sequence[_Unit]], splitting: Splitting, source: str) -> None:
     """Raises InputError for a fraction that a person asks for of a part that is named, where it would do nothing."""
     asked: dict[Part, tuple[str, float, float]] = {
         "validation": ("validation_fraction", splitting.validation_fraction, Splitting().validation_fraction),

@@ -1,4 +1,4 @@
-"""Whether a search space contradicts itself: what a person asked for under a condition that is never met."""
+"""Whether what is asked of a search contradicts itself: conditions that are never met, settings that do nothing."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -7,7 +7,11 @@ from data.input_error import InputError
 from model.config import TrainConfig
 from search.domain import Choice, Condition, Range
 from search.presets import ONLY_WHEN
+from search.settings import SearchSettings
 from search.space import Space
+from search.space_text import write_words
+
+SAID_IN_BOTH = ("max_epochs", "init_from", "deterministic")  # hyperparameters that have an option of their own
 
 
 def check_conditions(space: Space) -> None:
@@ -16,6 +20,18 @@ def check_conditions(space: Space) -> None:
         if not any(name in chosen for chosen in space.combinations([name])):
             reason = _why_the_value_is_missing(space, condition) or _why_not_at_once(name, condition)
             raise InputError(f"{name} would never be searched, for {reason}, or leave {name} out.")
+
+
+def check_settings(settings: SearchSettings, space: Space) -> None:
+    """Raises InputError for a hyperparameter's own option where the space has other values for it, which would win."""
+    usual = SearchSettings()
+    for name in SAID_IN_BOTH:
+        value, domain = getattr(settings, name), space.domains.get(name)
+        if value != getattr(usual, name) and domain is not None and not domain.holds(value):
+            raise InputError(
+                f"{name} {value!r} would do nothing, for the space has {name}={write_words(name, domain)}: "
+                f"leave --{name.replace('_', '-')} or the space's {name} out."
+            )
 
 
 def _why_the_value_is_missing(space: Space, condition: Condition) -> str:

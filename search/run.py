@@ -17,7 +17,7 @@ from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
 from search.budget import Limits, check_target, remedy
-from search.contradictions import check_conditions
+from search.contradictions import check_conditions, check_settings
 from search.objectives import LATENCY, costs_of
 from search.packing import pack
 from search.pareto import on_front
@@ -64,6 +64,7 @@ def run(
         print(settings.as_yaml(), end="")
         return OK
     space = parse_space(settings.space, pinned=settings.pinned)
+    check_settings(settings, space)
     check_conditions(space)
     check_sources(space)
     limits = settings.limits(most(space, "max_epochs"))

@@ -100,6 +100,11 @@ class SearchSettings(Splitting, Preparation):
                 f"scheduler 'wilcoxon' compares trials fold by fold, and cannot tell by {self.folds}: "
                 f"add --folds {LEAST_FOLDS} or more, or take 'median'."
             )
+        if self.warm_start and self.searcher == "grid":
+            raise InputError(
+                "warm_start would do nothing with searcher 'grid', which tries every combination whatever is known: "
+                "leave it out, or take another searcher."
+            )
         object.__setattr__(self, "warm_start", tuple(Path(run).absolute() for run in self.warm_start))
         if self.init_from is not None:
             object.__setattr__(self, "init_from", whole_source(self.init_from))

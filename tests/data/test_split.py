@@ -55,6 +55,8 @@ def test_a_split_is_a_partition_that_parts_no_group(
 ) -> None:
     if "test" in data.parts:
         test_fraction = 0.0
+    if "validation" in data.parts and not test_fraction:
+        seed = 0  # nothing is drawn
     split = split_data(data, Splitting(split_seed=seed, test_fraction=test_fraction))[0]
     assert sorted(split.train + split.validation + split.test) == list(range(len(data.names)))
     assert split.train and split.validation
@@ -73,7 +75,7 @@ def test_a_split_is_a_partition_that_parts_no_group(
 def test_the_owner_decides() -> None:
     parts: tuple[Part, ...] = ("test", "train", "validation", "train", "test")
     data = data_of(np.ones((5, 1), bool), parts=parts)
-    assert split_data(data, Splitting(split_seed=3))[0] == Split(train=(1, 3), validation=(2,), test=(0, 4))
+    assert split_data(data)[0] == Split(train=(1, 3), validation=(2,), test=(0, 4))
 
 
 def test_validation_is_drawn_from_the_owners_train() -> None:
@@ -310,6 +312,8 @@ def test_an_expression_tells_the_patients() -> None:
         ({"folds": 7}, r"folds 7 is more than the 6 image\(s\) or group\(s\) of 'made'"),
         ({"folds": 6, "test_fraction": 0.2}, "folds 6 is more than the 5"),
         ({"folds": 2, "validation_ids": "1"}, "validation_ids '1' and folds 2 cannot both be"),
+        ({"folds": 2, "validation_fraction": 0.4}, "validation_fraction 0.4 and folds 2 cannot both be"),
+        ({"validation_ids": "1", "split_seed": 7}, "split_seed 7 would do nothing: all parts of 'made' are named"),
         ({"train_ids": "1-3", "test_ids": "im0002"}, "image 'im0002' stands in train_ids and in test_ids"),
         ({"train_ids": "9"}, "train_ids '9' names no image of 'made'"),
         ({"validation_ids": "1-6"}, r"has 0 image\(s\) or group\(s\) that may teach"),

@@ -99,7 +99,7 @@ def test_the_config_is_printed_with_the_whole_space_and_nothing_is_done(
 
 def test_every_option_survives_the_way_through_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*("--clahe", "--size", "native", "--field-of-view", "found", "--train-ids", "1-27", "--test-ids", "5")]
-    words += [*("--group-by", "^[a-z]+", "--folds", "3", "--validation-fraction", "0.3", "--print-config")]
+    words += [*("--group-by", "^[a-z]+", "--folds", "3", "--split-seed", "7", "--print-config")]
     words += [*("--init-from", "models/a=b, and c", "--deterministic", "--space", "init_from=models/old|imagenet")]
     assert run_here(*words) == 0
     printed = capsys.readouterr().out
