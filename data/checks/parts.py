@@ -43,7 +43,7 @@ def _empty_part(part: Part, case: Case) -> Iterator[Observation]:
             yield Observation(
                 what=f"None of the {len(pictures)} pictures of {label} holds a pixel of any class.",
                 pictures=pictures,
-                remedy=_remedy_in_folds(part, case),
+                remedy=_remedy_in_folds(part, case) or _remedy_of_owner(part, case),
             )
 
 
@@ -73,6 +73,13 @@ def _remedy_in_folds(part: Part, case: Case) -> str | None:
     return "Add pictures that hold what is lacking, use fewer --folds, or draw them anew with --split-seed."
 
 
+def _remedy_of_owner(part: Part, case: Case) -> str | None:
+    """What deals with a validation part that the owner of the data has named, where fractions and seeds do nothing."""
+    if part != "validation" or part not in case.data.parts:
+        return None
+    return "Name others by --validation-ids, or let every picture choose once with --folds 5."
+
+
 def _few_to_choose_by(case: Case) -> Iterator[Observation]:
     # In folds all of them choose together, for the mean counts.
     chosen = tuple(index for split in case.splits for index in split.validation)
@@ -81,7 +88,7 @@ def _few_to_choose_by(case: Case) -> Iterator[Observation]:
             what=f"There {'is' if len(chosen) == 1 else 'are'} only {count_of(len(chosen), 'picture')} to choose by "
             f"({case.names(chosen)}).",
             pictures=chosen,
-            remedy="Add pictures." if len(case.splits) > 1 else None,
+            remedy="Add pictures." if len(case.splits) > 1 else _remedy_of_owner("validation", case),
         )
 
 
@@ -112,7 +119,8 @@ def _uneven_parts(case: Case) -> Iterator[Observation]:
             continue
         if max(here, there) > _UNEVEN * min(here, there) and abs(here - there) > _NO_CHANCE * error[index]:
             yield Observation(
-                what=f"Class {name!r} covers {here:.2%} of a picture of train but {there:.2%} of one of validation."
+                what=f"Class {name!r} covers {here:.2%} of a picture of train but {there:.2%} of one of validation.",
+                remedy=_remedy_of_owner("validation", case),
             )
 
 

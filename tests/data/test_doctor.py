@@ -22,6 +22,7 @@ from data.segmentation_data import (
     MULTICLASS,
     MULTILABEL,
     LabelMode,
+    Part,
     Preparation,
     Split,
     Splitting,
@@ -66,6 +67,7 @@ class Made:
     sizes: list[tuple[int, int]]
     splits: tuple[Split, ...] = (SPLIT,)
     label_mode: LabelMode = MULTICLASS
+    parts: tuple[Part | None, ...] = (None,) * COUNT
 
     def place(self, index: int, scene: tuple[UInt8, UInt8]) -> None:
         self.images[index], self.masks[index] = scene
@@ -78,6 +80,7 @@ class Made:
             label_mode=self.label_mode,
             names=tuple(self.names),
             sizes=tuple(self.sizes),
+            parts=self.parts,
         )
         return examine(data, self.splits)
 
@@ -550,6 +553,16 @@ def test_remedies_fit_folds(made: Made) -> None:
     remedies = {found.check: found.remedy for found in made.examine()}
     assert {"nothing_to_choose_by", "copies_across_parts"} <= set(remedies)
     assert not [check for check, remedy in remedies.items() if "--validation-ids" in remedy]
+
+
+def test_remedies_fit_parts_that_the_owner_has_named(made: Made) -> None:
+    made.parts = ("train",) * 18 + ("validation",) * 2
+    made.splits = (Split(train=tuple(range(18)), validation=(18, 19)),)
+    made.masks[18:] = 0
+    remedies = {found.check: found.remedy for found in made.examine()}
+    assert {"nothing_to_choose_by", "few_to_choose_by"} <= set(remedies)
+    assert all("--validation-ids" in remedies[check] for check in ("nothing_to_choose_by", "few_to_choose_by"))
+    assert not [check for check, remedy in remedies.items() if re.search("--(validation-fraction|split-seed)", remedy)]
 
 
 def test_a_reader_whose_exclusive_classes_overlap_is_refused(tmp_path: Path) -> None:
