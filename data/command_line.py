@@ -47,7 +47,7 @@ def run_command(
         help=inspect.getdoc(function) or "",
         help_format="plaintext",
         version_flags=(),
-        config=_fill_in(defaults) if defaults is not None else None,
+        config=[*([_fill_in(defaults)] if defaults is not None else []), _refuse_fractions],
         default_parameter=Parameter(negative_iterable=()),
     )
     app["--help"].show = False
@@ -64,6 +64,7 @@ def run_command(
     except (CycloptsError, InputError) as mistake:
         return _refuse(str(mistake))
     except KeyboardInterrupt:
+        print("interrupted; the same command begins again", file=sys.stderr)
         return INTERRUPTED
 
 

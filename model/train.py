@@ -10,7 +10,7 @@ from typing import Annotated
 
 import torch
 
-from data.command_line import python, run_command
+from data.command_line import INTERRUPTED, python, run_command
 from data.input_error import InputError
 from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
@@ -271,6 +271,11 @@ def main(
                 if name not in told:
                     print(f"warning: {warning}", flush=True)
                 told.add(name)
+    except KeyboardInterrupt:
+        if not (folder / LAST).exists():
+            raise
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        return INTERRUPTED
     except TrainingFailure as failure:
         print(failure, file=sys.stderr)
         write_text(folder / FAILURE, f"{failure}\n")

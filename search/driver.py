@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
@@ -21,7 +21,7 @@ from search.distributed_trial import COORDINATOR, train_split
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.folds import train_over_folds
 from search.objectives import LATENCY
-from search.packing import fewer_at_a_time
+from search.packing import PACKING, fewer_at_a_time
 from search.placement import NEEDS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
@@ -245,7 +245,12 @@ class Watch(tune.Callback):
         if needs != self._placement.needs:
             self._placement.needs = needs
             self._of_earlier_needs = frozenset(one.trial_id for one in self.records)
-            self._say(f"memory did not suffice for trials that share a GPU: from now on each has {needs.gpus:g} of one")
+            words = f"memory did not suffice for trials that share a GPU: from now on each has {needs.gpus:g} of one"
+            self._say(words)
+            before = self._searcher.study.user_attrs.get(PACKING)
+            if before is not None:
+                changed = {**before, "needs": asdict(needs), "words": words}
+                self._searcher.study.set_user_attr(PACKING, changed)
 
     @property
     def spent(self) -> float:

@@ -13,6 +13,7 @@ from data.input_error import InputError
 from data.readers import load
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
+from search.budget import Limits
 from search.final_training import FinalTraining, plan, train_all, unfinished
 from search.held_out import (
     READINGS,
@@ -24,11 +25,13 @@ from search.held_out import (
     read_readings,
     score_models,
 )
+from search.packing import PACKING, pack
 from search.record import BAD_ENDINGS, TrialRecord, records_from_study
-from search.resources import check_shared, choose_needs, machines, running_ray
+from search.resources import check_shared, machines, running_ray
 from search.run import NO_MODEL, read_saved
 from search.run_folder import RunFolder, check_same_data, describe_data, held
 from search.settings import SearchSettings
+from search.space import parse_space
 from search.trial import SharedWork
 
 if TYPE_CHECKING:
@@ -105,6 +108,7 @@ def finals(
         asked = SearchSettings(
             cpus_per_trial=saved.get("cpus_per_trial") if cpus_per_trial is None else cpus_per_trial,
             gpus_per_trial=saved.get("gpus_per_trial") if gpus_per_trial is None else gpus_per_trial,
+            deterministic=saved.get("deterministic", False),
         )
         records, trials = read_trials(folder, top)
         read_readings(folder.path / FINALS / READINGS)
@@ -118,10 +122,18 @@ def finals(
                 on_ray.enter_context(running_ray(address))
             import ray  # not before it has been told to be quiet
 
-            needs = choose_needs(asked.cpus_per_trial, asked.gpus_per_trial, machines())
+            from search.study import read_study
+
             check_shared(folder.path)
+            limits = Limits(trials=len(trials) * seeds, max_epochs=trials[0].config["max_epochs"], folds=len(splits))
+            space = parse_space(saved.get("space", ()), pinned=asked.pinned)
+            before = read_study(folder.journal).user_attrs.get(PACKING)
+            with console.status("measuring how many trainings share a machine"):
+                packing = pack(asked, limits, space, data, splits[0], anew=False, before=before)
+            if packing.words:
+                console.print(packing.words)
             place = (folder.path / FINALS).absolute()
-            work = SharedWork(data=data, splits=splits, train=None, folder=place, needs=needs)
+            work = SharedWork(data=data, splits=splits, train=None, folder=place, needs=packing.needs)
             stage = Finals(run=folder, work=work, shared=ray.put(work), records=records, console=console)
             train_finalists(stage, trials, seeds)
             return conclude(stage)

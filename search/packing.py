@@ -40,6 +40,7 @@ MOST_ON_A_GPU = 8  # trials that share one
 TOLERATED = 0.1
 
 FOLDER = "packing"  # in the cache
+PACKING = "packing"  # the study's attribute: what was measured when its search began
 # The hyperparameters on which the time of a step, or its memory, depends.
 WORK = (
     *("encoder", "block", "passes", "depth", "width", "dilation", "normalisation", "dropout", "dropout_place"),
@@ -50,47 +51,88 @@ WORK = (
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """What each trial takes of a machine, and in one line why; the line is empty where nothing was measured."""
+    """What each trial takes of a machine, and in one line why; the line is empty where nothing was measured.
+
+    facts: all on which it depends, as JSON values; None where it was not measured.
+    """
 
     needs: Needs
     words: str = ""
+    facts: Mapping[str, Any] | None = None
 
 
 def pack(
-    settings: SearchSettings, limits: Limits, space: Space, data: SegmentationData, split: Split, *, anew: bool
+    settings: SearchSettings,
+    limits: Limits,
+    space: Space,
+    data: SegmentationData,
+    split: Split,
+    *,
+    anew: bool,
+    before: Mapping[str, Any] | None = None,
 ) -> Packing:
     """What each trial takes of the machines of the running Ray: as asked, and measured where nothing is said of it.
 
     On CPUs, the cores of a trial; on GPUs, what part of one. Nothing is measured for a search so small that it is
     not worth it, nor where there is only one way to go; a trial then takes one core, or one GPU. What was measured is
-    kept in the cache; anew: measures it all the same. Raises InputError when not even one trial fits on any machine.
+    kept in the cache; anew: measures it all the same. before: the packing with which the search began, as a mapping,
+    which holds while it goes on with the same work on the same kind of machine. Raises InputError when not even one
+    trial fits on any machine.
     """
-    there = machines()
-    usual_needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, there)
+    usual_needs = choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, machines())
     on_gpus = usual_needs.gpus > 0
     asked = settings.gpus_per_trial if on_gpus else settings.cpus_per_trial
     usual = usual_training(space)
-    if asked is not None or not is_worth_measuring(limits, usual, data, split):
+    worth_it = is_worth_measuring(limits, usual, data, split)
+    if asked is not None or (before is None and not worth_it):
         return Packing(needs=usual_needs)
     host = choose_host(on_gpus=on_gpus)
-    places = sum(one.gpus if on_gpus else 1.0 for one in there)
+    works = [usual, replace(extremes(space)[1], init_from="", compiled=False)] if on_gpus else [usual]
+    try:
+        facts = facts_about(host, facts_of(host), works, data)
+        if before is not None and before["facts"] == facts:
+            return Packing(needs=Needs(**before["needs"]), words=f"as before: {before['words']}")
+        if not worth_it:
+            return Packing(needs=usual_needs)
+        return _pack_by_measure(limits, works, data, split, host, usual_needs, facts, anew=anew)
+    except NotMeasuredError as error:
+        return Packing(
+            needs=usual_needs,
+            words=f"one {'GPU' if on_gpus else 'core'} a trial: what is best was not measured ({error})",
+        )
+
+
+def _pack_by_measure(
+    limits: Limits,
+    works: Sequence[TrainConfig],
+    data: SegmentationData,
+    split: Split,
+    host: Host,
+    usual_needs: Needs,
+    facts: Mapping[str, Any],
+    *,
+    anew: bool,
+) -> Packing:
+    """The packing that is fastest for the first of these works, and, on GPUs, has room for the last one.
+
+    facts: under which it is kept. Raises NotMeasuredError.
+    """
+    on_gpus, usual = usual_needs.gpus > 0, works[0]
+    places = sum(one.gpus if on_gpus else 1.0 for one in machines())
     most = math.inf if limits.trials is None else limits.trials * limits.folds / places
     if on_gpus:
         counts = gpu_counts(host, usual_needs.cpus, most)
-        largest = replace(extremes(space)[1], init_from="", compiled=False)
-        works = [usual, largest]
 
         def measure() -> list[Measured]:
             def allowed(memory_mb: float, device_mb: float) -> list[int]:
                 return counts_in_memory(counts, memory_mb, device_mb)
 
-            return measure_on_gpu(usual, largest, data, split, host, usual_needs.cpus, counts, allowed)
+            return measure_on_gpu(usual, works[-1], data, split, host, usual_needs.cpus, counts, allowed)
     else:
         if usual.deterministic:  # which computes with a single thread
             return Packing(needs=usual_needs)
         ways = cpu_ways(int(host.cpus), most)
         counts = [trials for trials, _ in ways]
-        works = [usual]
 
         def measure() -> list[Measured]:
             return measure_on_cpus(usual, data, split, host, ways)
@@ -98,18 +140,13 @@ def pack(
     if len(counts) < 2:
         return Packing(needs=usual_needs)
     started = time.monotonic()
-    try:
-        measured, kept = recall(facts_about(host, facts_of(host), works, data), measure, anew=anew)
-    except NotMeasuredError as error:
-        return Packing(
-            needs=usual_needs,
-            words=f"one {'GPU' if on_gpus else 'core'} a trial: what is best was not measured ({error})",
-        )
+    measured, kept = recall(facts, measure, anew=anew)
     best = choose(measured, on_gpus=on_gpus)
     how = "measured before" if kept else f"measured in {time.monotonic() - started:.0f} s"
     return Packing(
         needs=replace(usual_needs, gpus=1 / best.trials) if on_gpus else Needs(cpus=host.cpus / best.trials, gpus=0.0),
         words=f"{in_words(best, measured, on_gpus=on_gpus)} ({how})",
+        facts=facts,
     )
 
 

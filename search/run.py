@@ -19,7 +19,7 @@ from data.split import split_data
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions, check_settings
 from search.objectives import LATENCY, costs_of
-from search.packing import pack
+from search.packing import PACKING, Packing, pack
 from search.pareto import on_front
 from search.record import records_from_study, split_warnings
 from search.resources import Needs, check_shared, machines, running_ray
@@ -38,6 +38,7 @@ from search.sources import check_sources, structure_of, with_whole_sources
 from search.space import Space, describe, most, parse_space, space_texts
 
 if TYPE_CHECKING:
+    import optuna
     from rich.console import Console
 
     from search.driver import Outcome
@@ -76,15 +77,42 @@ def run(
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    with opened_run(settings) as folder:
+        try:
+            return search_in(folder, settings, limits, space, data, splits, warnings, console)
+        except KeyboardInterrupt:  # while the search began, or was put in order at its end
+            if not folder.trials.exists():
+                raise
+            console.print(f"interrupted; go on with: {resume_command(settings, folder)}")
+            return INTERRUPTED
+
+
+def search_in(
+    folder: RunFolder,
+    settings: SearchSettings,
+    limits: Limits,
+    space: Space,
+    data: SegmentationData,
+    splits: tuple[Split, ...],
+    warnings: Sequence[str],
+    console: "Console",
+) -> int:
+    """Searches, or rehearses it, in the run's folder; gives the exit code. warnings: of the data doctor."""
     facts = describe_data(data, splits)
-    with opened_run(settings) as folder, ExitStack() as running:
-        check_same_data(folder, facts)
-        past = look_back(settings, folder, data.fingerprint)
+    check_same_data(folder, facts)
+    study = None
+    if folder.journal.is_file():
+        from search.study import open_study
+
+        study = open_study(folder.journal, settings.objective)
+    past = look_back(settings, study, data.fingerprint)
+    with ExitStack() as running:
         with console.status("starting Ray"):
             running.enter_context(running_ray(settings.address))
         check_shared(folder.path)
         with console.status("measuring how many trials share a machine"):
-            packing = pack(settings, limits, space, data, splits[0], anew=settings.dry_run)
+            before = None if study is None or settings.dry_run else study.user_attrs.get(PACKING)
+            packing = pack(settings, limits, space, data, splits[0], anew=settings.dry_run, before=before)
         needs = packing.needs
         introduce(folder, data, splits, needs.fit(machines()), console)
         if packing.words:
@@ -95,28 +123,37 @@ def run(
         warn(warnings, settings, console)
         if settings.dry_run:
             return rehearse(settings, limits, space, data, splits[0], needs, folder, console)
-        if folder.journal.is_file():
+        if study is not None:
             from search.driver import check_limits
-            from search.study import open_study
 
-            check_limits(open_study(folder.journal, settings.objective), limits, needs.devices)
+            check_limits(study, limits, needs.devices)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
+        if packing.facts is not None:
+            keep_packing(settings, folder, packing)
         outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past)
-    return conclude(settings, folder, data, splits[0], outcome, console)
+        # Before Ray is put away, which takes a while, and for ever where its processes were ended first.
+        return conclude(settings, folder, data, splits[0], outcome, console)
 
 
-def look_back(settings: SearchSettings, folder: RunFolder, fingerprint: str) -> Sequence["PastTrial"]:
-    """What earlier runs have shown; nothing for a run that goes on and remembers what it began with."""
+def look_back(settings: SearchSettings, study: "optuna.Study | None", fingerprint: str) -> Sequence["PastTrial"]:
+    """What earlier runs have shown; nothing for a run that goes on, whose study remembers what it began with."""
     if not settings.warm_start:
         return ()
-    from search.study import PAST, open_study
+    from search.study import PAST
     from search.warm_start import past_trials
 
-    if folder.journal.is_file() and PAST in open_study(folder.journal, settings.objective).user_attrs:
+    if study is not None and PAST in study.user_attrs:
         return ()
     return past_trials(settings.warm_start, fingerprint, settings.objective)
+
+
+def keep_packing(settings: SearchSettings, folder: RunFolder, packing: Packing) -> None:
+    """Notes how the trials of the run are packed, for when it goes on."""
+    from search.study import open_study
+
+    open_study(folder.journal, settings.objective).set_user_attr(PACKING, asdict(packing))
 
 
 @contextmanager
@@ -173,7 +210,11 @@ def check_data(data: SegmentationData, splits: tuple[Split, ...], settings: Sear
 
 
 def warn(warnings: Sequence[str], settings: SearchSettings, console: "Console") -> None:
-    """Says what may spoil the search, and how to see more of it."""
+    """Says what may spoil the search, and how to see more of it; of a run that goes on, which was told, how much."""
+    if settings.resume and warnings:
+        count = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}"
+        console.print(f"the data still have {count}: {inspect_command(settings)}", style="yellow")
+        return
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow")
     if warnings:
@@ -320,10 +361,7 @@ def conclude(
         if split.test and not outcome.interrupted:
             console.print(f"test it:     {python()} -m search.finals {shlex.quote(str(folder.path))}")
     if outcome.interrupted:
-        storage = (
-            "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(str(settings.storage))}"
-        )
-        console.print(f"interrupted; go on with: {python()} -m search.run --resume --name {folder.path.name}{storage}")
+        console.print(f"interrupted; go on with: {resume_command(settings, folder)}")
         return INTERRUPTED
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
@@ -344,6 +382,12 @@ def show_front(
         console.print(f"  {record.trial_id}  {facts}: {folder.path / record.checkpoint}")
     if len(best) > TOP_ROWS:
         console.print(f"  ... and {len(best) - TOP_ROWS} more, which have pareto in the leaderboard")
+
+
+def resume_command(settings: SearchSettings, folder: RunFolder) -> str:
+    """What a person types to go on with the run."""
+    storage = "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(str(settings.storage))}"
+    return f"{python()} -m search.run --resume --name {folder.path.name}{storage}"
 
 
 def show_classes(best: "TrialRecord", class_names: tuple[str, ...], console: "Console") -> None:

@@ -148,6 +148,7 @@ def test_errors_from_within(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(mistaken, []) == WRONG_INPUT
     assert refused(capsys) == "error: data 'x' is not here\n"
     assert run_command(interrupted, []) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; the same command begins again\n"
     with pytest.raises(ValueError, match="ours"):
         run_command(broken, [])
 

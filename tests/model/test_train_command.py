@@ -16,6 +16,7 @@ from data.input_error import InputError
 from data.readers import load
 from data.segmentation_data import Preparation
 from data.split import split_data
+from model import history
 from model import train as training
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, read_card, save_model
 from model.config import TrainConfig
@@ -60,6 +61,26 @@ def test_one_epoch_leaves_a_model_and_says_what_to_type_next(
     score = load_tensors(folder / BEST / WEIGHTS)[1]["scores"]["val_dice"]
     assert f"val_dice {score:.4f} (best {score:.4f}, epoch 1)" in epoch
     assert lines[-1] == f"next: {python()} -m model.predict {folder / BEST} PICTURES"
+
+
+def test_an_interrupt_says_how_to_go_on(
+    run_module: Callable[..., int],
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    options = ["--data", pictures, "--folder", tmp_path / "run", "--max-epochs", 2, *TINY_OPTIONS]
+    with monkeypatch.context() as patch:
+        patch.setattr(readers, "load", interrupted)
+        assert run_module("model.train", *options) == 130
+    assert capsys.readouterr().err == "interrupted; the same command begins again\n"
+    monkeypatch.setattr(history, "add_to_history", interrupted)
+    assert run_module("model.train", *options) == 130
+    assert capsys.readouterr().err == "interrupted; the same command with --resume goes on\n"
 
 
 def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(

@@ -58,6 +58,16 @@ def test_warnings_say_how_to_look_closer() -> None:
     assert closer.endswith("-m data.inspect 'my cells' --data-root /data --html data.html")
 
 
+def test_a_run_that_goes_on_tells_its_warnings_no_second_time() -> None:
+    console = Console(width=200)
+    asked = SearchSettings(data="my cells", resume=True, name="mine")
+    with console.capture() as shown:
+        warn(["One.", "Two."], asked, console)
+        warn([], asked, console)
+    (line,) = shown.get().splitlines()
+    assert line.startswith("the data still have 2 warnings: ") and line.endswith("-m data.inspect 'my cells'")
+
+
 def test_remedies_name_options_that_there_are() -> None:
     named = {flag for check in CHECKS.values() for flag in re.findall(r"--([a-z-]+)", f"{check.why} {check.remedy}")}
     assert {"size", "space", "folds", "mask-threshold"} <= named

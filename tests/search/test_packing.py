@@ -1,9 +1,10 @@
 """How many trials share a machine: what is measured, what is chosen from it, and when it is given up again."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -304,10 +305,10 @@ def packed(monkeypatch: pytest.MonkeyPatch, measure: Callable[..., list[Measured
     monkeypatch.setattr(search.packing, "choose_host", lambda on_gpus: host())
     monkeypatch.setattr(search.packing, "facts_of", lambda _: describe_machine())
     monkeypatch.setattr(search.packing, "measure_on_cpus", measure)
-    anew = asked.pop("anew", False)
+    how = {"anew": asked.pop("anew", False), "before": asked.pop("before", None)}
     settings = SearchSettings(**asked)
     limits = settings.limits(settings.max_epochs)
-    return pack(settings, limits, parse_space(settings.space, pinned=settings.pinned), DATA, SPLIT, anew=anew)
+    return pack(settings, limits, parse_space(settings.space, pinned=settings.pinned), DATA, SPLIT, **how)
 
 
 def test_it_is_measured_where_nothing_is_said_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +332,26 @@ def test_it_is_measured_where_nothing_is_said_and_once(monkeypatch: pytest.Monke
     assert packed(monkeypatch, measure, deterministic=True) == usual
     assert packed(monkeypatch, measure, cpus_per_trial=0.5) == Packing(needs=Needs(cpus=0.5, gpus=0))
     assert len(calls) == 2
+
+
+def test_a_search_that_goes_on_packs_as_before_as_long_as_its_machine_and_its_work_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure(*_: Any) -> list[Measured]:
+        return measured((1, 2, 131), (2, 1, 100))
+
+    began = packed(monkeypatch, measure)
+    kept = json.loads(
+        json.dumps(asdict(began) | {"needs": {"cpus": 0.5, "gpus": 0.0}, "words": "there was too little"})
+    )
+    same = Packing(needs=Needs(cpus=0.5, gpus=0), words="as before: there was too little")
+    assert packed(monkeypatch, measure, before=kept) == same
+    assert packed(monkeypatch, measure, before=kept, num_trials=3, max_epochs=2) == same, "however much is still to do"
+    assert packed(monkeypatch, measure, before=kept, cpus_per_trial=2.0).needs == Needs(cpus=2, gpus=0)
+    assert packed(monkeypatch, measure, before=kept, space=("width=32",)).needs == Needs(cpus=2, gpus=0)
+    kept["facts"]["cpu"] = "another"
+    assert packed(monkeypatch, measure, before=kept).needs == Needs(cpus=2, gpus=0)
+    assert packed(monkeypatch, measure, before=kept, num_trials=3, max_epochs=2) == Packing(needs=Needs(cpus=1, gpus=0))
 
 
 def test_what_cannot_be_measured_is_said_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

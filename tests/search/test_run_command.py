@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+import search.run
 from data.segmentation_data import Split
 from model.checkpoint import load_model
 from model.config import TrainConfig
@@ -152,6 +153,28 @@ def test_an_interrupted_search_says_how_to_go_on() -> None:
     _, lines = ended(interrupted, Path("my runs/mine"), "my runs")
     assert lines[-1].endswith("--resume --name mine --storage 'my runs'")
     assert lines[-2].endswith("'my runs/mine/best' PICTURES")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_before_or_after_the_trials_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    def interrupted(folder: RunFolder, *_: object) -> None:
+        if begun:
+            folder.trials.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.run, "search_in", interrupted)
+    assert run_here("--storage", str(tmp_path), "--name", "mine") == 130
+    out, errors = capsys.readouterr()
+    if begun:
+        assert (out.splitlines()[-1].split("-m ")[1], errors) == (
+            f"search.run --resume --name mine --storage {tmp_path}",
+            "",
+        )
+    else:
+        assert (out, errors) == ("", "interrupted; the same command begins again\n")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_says_why_it_is_over_and_how_to_go_on() -> None:

@@ -111,14 +111,14 @@ def test_a_run_that_goes_on_looks_back_no_second_time(tmp_path):
     run, new = run_of(tmp_path / "run", [done(0.9)]), RunFolder(path=tmp_path / "new")
     new.path.mkdir()
     settings = SearchSettings(warm_start=(run,), name="new")
-    past = look_back(settings, new, SAME)
+    past = look_back(settings, None, SAME)
     assert len(past) == 1
-    open_study(new.journal)
+    study = open_study(new.journal)
     resumed = replace(settings, resume=True)
-    assert look_back(resumed, new, SAME) == past, "it was killed before it had taken note of it"
+    assert look_back(resumed, study, SAME) == past, "it was killed before it had taken note of it"
     StudySearcher(journal=new.journal, space=parse_space(()), past=past, num_trials=1, seed=0, max_concurrent=1)
-    assert look_back(resumed, new, SAME) == ()
-    assert look_back(SearchSettings(), new, SAME) == ()
+    assert look_back(resumed, open_study(new.journal), SAME) == ()
+    assert look_back(SearchSettings(), None, SAME) == ()
 
 
 def test_the_command_refuses_a_folder_that_is_no_run_before_it_begins(tmp_path, capsys):
