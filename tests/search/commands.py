@@ -17,8 +17,11 @@ SMALL = (
 )
 
 
-def start(*words: str, **environment: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own, its output to be read when it ends."""
+def start(*words: str, session: bool = False, **environment: str) -> "subprocess.Popen[str]":
+    """The command in a process of its own, its output to be read when it ends.
+
+    session: whether it leads a group of processes, which can be sent a signal together.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "search.run", *words],
         cwd=PROJECT,
@@ -26,6 +29,7 @@ def start(*words: str, **environment: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=session,
     )
 
 

@@ -14,12 +14,14 @@ import pytest
 import ray
 
 from model.checkpoint import WEIGHTS, load_tensors
-from search.folds import RECORD, mean_report
+from search.folds import RECORD, fold_name, mean_report, read_record
 from search.leaderboard import read
 from search.record import TrialRecord
 from search.study import read_study
 from search.trial import SAMPLE
+from tests.search.commands import SMALL, run_here, start
 from tests.search.test_driver import search_in, states
+from tests.search.test_resume import epochs_drawn
 from tests.search.trainings import (
     QUICK,
     TRACE,
@@ -118,6 +120,34 @@ def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_ar
     assert (after.status, after.folds, after.epochs) == ("completed", 3, 9)
     assert traces(tmp_path) == {f"t0000 fold-{fold}": [1, 2, 3] for fold in (1, 2, 3)}
     assert kept(tmp_path / after.checkpoint)["fold"] == 3
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_after_kill_9_in_the_middle_no_fold_is_trained_again_or_lost(tmp_path: Path) -> None:
+    where, epochs = ("--storage", str(tmp_path), "--name", "mine"), 12
+    driver = start(*where, "--num-trials", "1", "--folds", "3", "--max-epochs", str(epochs), *SMALL)
+    trial = tmp_path / "mine/trials/t0000"
+
+    def done() -> list[int]:
+        """Epochs of each fold that are on disk."""
+        return [read_record(trial / fold_name(fold), "t0000", {}).epochs for fold in range(3)]
+
+    try:
+        while driver.poll() is None and not (done()[0] == epochs and 2 <= max(done()[1:]) <= epochs - 4):
+            time.sleep(0.05)
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert run_here("--resume", *where) == 0
+    sessions = {path.name: epochs_drawn(path) for path in sorted(trial.glob("fold-*"))}
+    assert sessions.pop("fold-1") == [list(range(1, epochs + 1))]
+    assert any(len(drawn) == 2 for drawn in sessions.values()), "a fold was killed in its middle"
+    for first, *later in sessions.values():
+        for second in later:
+            assert first[-1] <= second[0] <= first[-1] + 1, "it goes on where it stood"
+        assert sorted({*first, *(epoch for second in later for epoch in second)}) == list(range(1, epochs + 1))
+    (row,) = read(tmp_path / "mine/leaderboard.csv").itertuples()
+    assert (row.status, row.folds, row.epochs) == ("completed", 3, 3 * epochs)
 
 
 def test_a_fold_without_any_class_measures_nothing() -> None:

@@ -1,5 +1,8 @@
-"""A search that was killed before its first trial, or after its last, goes on as if nothing had been."""
+"""A search that was killed before its first trial, or after its last, or politely with all it started, goes on."""
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import parse_space
 from search.study import read_study
-from tests.search.commands import run_here
+from tests.search.commands import SMALL, run_here, start
 from tests.search.test_driver import search_in, states
 from tests.search.trainings import QUICK, traced
 
@@ -53,3 +56,18 @@ def test_a_search_is_concluded_that_was_killed_at_its_limit(tmp_path: Path) -> N
     assert (tmp_path / "best").is_dir()
     with pytest.raises(InputError, match=r"budget 2epochs used up .* before: give a larger --budget"):
         check_limits(read_study(journal), limits, 1.0)
+
+
+def test_a_search_that_is_stopped_with_all_its_processes_says_how_to_go_on(tmp_path: Path) -> None:
+    """As a batch system stops a job, and a system its services: SIGTERM to every process at once."""
+    where = ("--storage", str(tmp_path), "--name", "mine")
+    driver = start(*where, "--num-trials", "3", "--max-epochs", "300", *SMALL, session=True)
+    try:
+        while driver.poll() is None and not list(tmp_path.glob("mine/trials/*/best")):
+            time.sleep(0.05)
+    finally:
+        os.killpg(driver.pid, signal.SIGTERM)
+    out, errors = driver.communicate(timeout=60)
+    assert (driver.returncode, errors) == (130, "")
+    assert out.splitlines()[-1].endswith(f"-m search.run --resume --name mine --storage {tmp_path}")
+    assert states(tmp_path / "mine") == ["RUNNING", "RUNNING"]
