@@ -20,11 +20,11 @@ from data.pictures import read_color
 from data.replacing import write_text
 from data.segmentation_data import MULTICLASS, Preparation, UInt8
 from data.synthetic import draw_retina
-from model.checkpoint import ModelCard, load_model
+from model.checkpoint import ModelCard
+from model.ensemble import Model, open_models
 from model.losses import class_probabilities
-from model.portable import FORMATS, INPUT, OUTPUT, Run, trace
+from model.portable import FORMATS, INPUT, OUTPUT, Run, portable, trace
 from model.predict import find_pictures
-from model.unet import UNet
 
 DESCRIPTION = "model.yaml"
 LIMIT = 1e-4  # of the difference to the original: more cannot come from rounding
@@ -33,23 +33,25 @@ CHECKED_SIDE = 1024  # pixels: of a larger picture the upper left is compared, f
 
 
 def export_model(
-    network: UNet, card: ModelCard, output: Path, formats: Sequence[str], images: Iterable[UInt8]
+    models: Sequence[Model], output: Path, formats: Sequence[str], images: Iterable[UInt8]
 ) -> dict[str, float]:
-    """Writes the model in these formats, and model.yaml, which says how to use them, into a folder.
+    """Writes one model, or the mean of several, in these formats, and model.yaml, which says how to use them.
 
-    images: RGB pictures (H, W, 3) with which each file is opened again and compared to the network. Returns the largest
+    models: whose weights come to 1, for pictures of one preparation, with the same thresholds. images: RGB pictures
+    (H, W, 3) with which each file is opened again and compared to the networks. Returns the largest
     difference of a probability for each file's name. One for which that is above `LIMIT`, or no number, is not kept.
     The files of an export before this one go: they may be another model's. They stay where this one raises an error.
     """
+    card = models[0].card
     pictures = [_prepared(image, card.preparation) for image in images]
     output.mkdir(parents=True, exist_ok=True)
-    program = trace(network, card.label_mode, card.channels)
+    program = trace(portable(models), card.channels)
     differences = {}
     with TemporaryDirectory(prefix=".", suffix=".part", dir=output) as holder:
         for chosen in map(FORMATS.__getitem__, formats):
             waiting = Path(holder) / chosen.file
             chosen.write(program, waiting)
-            differences[chosen.file] = largest_difference(chosen.open(waiting), network, card, pictures)
+            differences[chosen.file] = largest_difference(chosen.open(waiting), models, pictures)
         kept = {file: difference for file, difference in differences.items() if difference <= LIMIT}
         described = yaml.safe_dump(describe(card, kept), sort_keys=False, allow_unicode=True)
         write_text(Path(holder) / DESCRIPTION, described)
@@ -61,17 +63,19 @@ def export_model(
 
 
 @torch.inference_mode()
-def largest_difference(run: Run, network: UNet, card: ModelCard, pictures: Sequence[Tensor]) -> float:
-    """The largest difference between a file's and the network's probabilities over pictures (1, C, H, W), or NaN.
+def largest_difference(run: Run, models: Sequence[Model], pictures: Sequence[Tensor]) -> float:
+    """The largest difference between a file's and the models' mean probabilities over pictures (1, C, H, W), or NaN.
 
-    The network answers in double precision: where every channel is normalised by itself, its own rounding in single
+    The networks answer in double precision: where every channel is normalised by itself, its own rounding in single
     precision (up to 5e-4, in channels_last memory on a CPU) would else be put down to the file.
     """
-    exact = copy.deepcopy(network).double()
+    exact = [model._replace(network=copy.deepcopy(model.network).double()) for model in models]
     differences = []
     for picture in pictures:
-        expected = class_probabilities(exact(picture.double()), card.label_mode)
-        differences.append((run(picture) - expected).abs().max())
+        parts = [
+            weight * class_probabilities(network(picture.double()), card.label_mode) for network, card, weight in exact
+        ]
+        differences.append((run(picture) - torch.stack(parts).sum(dim=0)).abs().max())
     return float(torch.stack(differences).max())
 
 
@@ -126,6 +130,22 @@ def require_packages(formats: Sequence[str]) -> None:
             )
 
 
+def open_for_export(folder: Path) -> list[Model]:
+    """The model of a folder, or all members of an ensemble's.
+
+    Raises InputError where the folder holds neither, and for members whose pictures are not prepared alike: one file
+    takes one picture.
+    """
+    models = open_models(folder)
+    first = models[0].card
+    if any((card.preparation, card.channels) != (first.preparation, first.channels) for _, card, _ in models):
+        raise InputError(
+            f"ensemble {str(folder)!r} has members whose pictures are prepared differently, which no one file can "
+            "do: export its members one by one."
+        )
+    return models
+
+
 def main(
     model: Annotated[Path, "model folder, such as runs/NAME/best"],
     *,
@@ -136,7 +156,7 @@ def main(
     """Write a trained model as ONNX and torch.export, and check that they find the same as the original."""
     formats = tuple(FORMATS) if format == "both" else (format,)
     require_packages(formats)
-    network, card = load_model(model)
+    models = open_for_export(model)
     if images is None:
         drawn = synthetic_pictures()
         count, pictures = len(drawn), iter(drawn)
@@ -144,7 +164,7 @@ def main(
         paths = find_pictures(images)[:MOST_PICTURES]
         count, pictures = len(paths), map(read_color, paths)
     try:
-        differences = export_model(network, card, output, formats, pictures)
+        differences = export_model(models, output, formats, pictures)
     except OSError as error:
         raise InputError(f"output {str(output)!r} cannot be written ({error}): choose another --output.") from error
     code = 0

@@ -1,7 +1,7 @@
-"""A trained network as a file that runs without this project: ONNX, or torch.export."""
+"""A trained network, or several that answer together, as a file that runs without this project: ONNX, torch.export."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from data.input_error import InputError
 from data.segmentation_data import LabelMode
+from model.ensemble import Model
 from model.losses import class_probabilities
 from model.unet import UNet
 
@@ -52,17 +53,36 @@ class PortableNetwork(nn.Module):
         return padded
 
 
-def trace(network: UNet, label_mode: LabelMode, channels: int) -> ExportedProgram:
-    """The network written down by torch.export, for any number, height and width of pictures.
+class PortableMean(nn.Module):
+    """The weighted mean of what several networks find, each as a `PortableNetwork`."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(PortableNetwork(model.network, model.card.label_mode) for model in models)
+        self.weights = [model.weight for model in models]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The mean probabilities (N, K, H, W) of the pictures."""
+        weighted = [weight * member(images) for member, weight in zip(self.members, self.weights, strict=True)]
+        return torch.stack(weighted).sum(dim=0)
+
+
+def portable(models: Sequence[Model]) -> nn.Module:
+    """One network, or the mean of several whose weights come to 1, with all that belongs to them."""
+    if len(models) == 1:
+        return PortableNetwork(models[0].network, models[0].card.label_mode)
+    return PortableMean(models)
+
+
+def trace(network: nn.Module, channels: int) -> ExportedProgram:
+    """A portable network written down by torch.export, for any number, height and width of pictures.
 
     Where in our files its steps come from is left out: it is of no use to others.
     """
     count, height, width = TRACED
     sizes = {INPUT: {axis: Dim(name) for axis, name in SIZES.items()}}
     with torch.no_grad():
-        program = torch.export.export(
-            PortableNetwork(network, label_mode), (torch.zeros(count, channels, height, width),), dynamic_shapes=sizes
-        )
+        program = torch.export.export(network, (torch.zeros(count, channels, height, width),), dynamic_shapes=sizes)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program

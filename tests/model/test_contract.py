@@ -12,7 +12,7 @@ from data.segmentation_data import MULTICLASS, LabelMode, SegmentationData
 from model.checkpoint import ModelCard, load_model, save_model
 from model.config import BLOCKS, ENCODERS, LOSSES, TrainConfig
 from model.losses import class_probabilities, make_loss
-from model.portable import open_onnx, trace, write_onnx
+from model.portable import PortableNetwork, open_onnx, trace, write_onnx
 from model.tiles import predict_probabilities
 from model.unet import UNet, build_unet
 from tests.toys import TASKS, colored_squares
@@ -120,7 +120,7 @@ def test_a_network_is_exported_for_pictures_of_any_number_and_size(network_name:
     for tensor in network.state_dict().values():  # none is as a fresh one's
         if tensor.is_floating_point():
             tensor.mul_(1 + 0.2 * torch.rand_like(tensor)).add_(0.02 * torch.rand_like(tensor))
-    program = trace(network, data.label_mode, channels=3)
+    program = trace(PortableNetwork(network, data.label_mode), channels=3)
     files: list[Any] = [program.module()]
     if network_name in EXPORTED:
         write_onnx(program, tmp_path / "model.onnx")

@@ -21,10 +21,11 @@ import torch
 import yaml
 
 from data.input_error import InputError
-from data.segmentation_data import Preparation
+from data.segmentation_data import MULTICLASS, Preparation
 from model import export, portable
 from model.checkpoint import ModelCard, load_model, save_model
 from model.config import TrainConfig
+from model.ensemble import Model, open_models, write_ensemble
 from model.export import export_model, largest_difference, main, synthetic_pictures
 from model.portable import FORMATS, PortableNetwork, trace
 from model.tiles import predict_probabilities
@@ -184,19 +185,18 @@ def test_of_a_large_picture_only_a_part_is_compared(
     model: Path, tmp_path: Path, answer_with: Callable[[float], list[torch.Size]]
 ) -> None:
     network, card = load_model(model)
-    card = replace(card, preparation=Preparation(size="native"))
+    single = Model(network, replace(card, preparation=Preparation(size="native")))
     shown = answer_with(0)
     images = [np.full((height, width, 3), 90, np.uint8) for height, width in ((1030, 9), (9, 1024), (7, 1100))]
-    export_model(network, card, tmp_path, ("torch_export",), images)
+    export_model([single], tmp_path, ("torch_export",), images)
     assert shown == [(1, 3, 1024, 9), (1, 3, 9, 1024), (1, 3, 7, 1024)]
 
 
 @pytest.mark.usefixtures("traced_before")
 def test_files_of_another_model_do_not_stay_beside_the_new_one(model: Path, tmp_path: Path) -> None:
-    network, card = load_model(model)
     for name in ("model.onnx", "model.pt2", "model.yaml", "notes.txt"):
         (tmp_path / name).write_text("of another model", encoding="utf-8")
-    export_model(network, card, tmp_path, ("torch_export",), synthetic_pictures())
+    export_model(open_models(model), tmp_path, ("torch_export",), synthetic_pictures())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt2", "model.yaml", "notes.txt"]
     described = yaml.safe_load((tmp_path / "model.yaml").read_text(encoding="utf-8"))
     assert list(described["largest_difference"]) == ["model.pt2"]
@@ -251,7 +251,7 @@ def test_a_difference_is_the_largest_of_any_picture_class_and_pixel() -> None:
     network, card = fresh_model("multilabel")
     pictures = [torch.rand(1, 3, 9, 7) * 255 for _ in range(3)]
     portable_network = PortableNetwork(network, card.label_mode)
-    assert largest_difference(portable_network, network, card, pictures) < 1e-6
+    assert largest_difference(portable_network, [Model(network, card)], pictures) < 1e-6
 
     def change(images: torch.Tensor) -> torch.Tensor:
         found = portable_network(images)
@@ -259,14 +259,14 @@ def test_a_difference_is_the_largest_of_any_picture_class_and_pixel() -> None:
             found[0, 1, 8, 6] += 0.25
         return found
 
-    assert largest_difference(change, network, card, pictures) == pytest.approx(0.25, abs=1e-6)
+    assert largest_difference(change, [Model(network, card)], pictures) == pytest.approx(0.25, abs=1e-6)
 
 
 def test_the_network_itself_is_left_as_it_is() -> None:
     network, card = fresh_model("binary")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     strides = {name: tensor.stride() for name, tensor in network.state_dict().items()}
-    program = trace(network.train(), card.label_mode, card.channels)
+    program = trace(PortableNetwork(network.train(), card.label_mode), card.channels)
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert {name: tensor.stride() for name, tensor in network.state_dict().items()} == strides
@@ -289,9 +289,8 @@ def test_a_network_that_is_too_large_for_onnx_is_refused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portable, "LARGEST_ONNX", 1000)
-    network, card = load_model(model)
     with pytest.raises(InputError, match="more than ONNX can hold: use --format torch_export"):
-        export_model(network, card, tmp_path, ("onnx",), synthetic_pictures())
+        export_model(open_models(model), tmp_path, ("onnx",), synthetic_pictures())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -310,3 +309,33 @@ def test_the_pictures_that_check_are_of_other_sizes_than_the_one_written_down() 
     assert len(shapes) == 2
     assert portable.TRACED[1:] not in shapes
     assert all(side % 2 for shape in shapes for side in shape)
+
+
+def test_an_ensemble_is_one_file_that_finds_their_weighted_mean(tmp_path: Path) -> None:
+    folders = {}
+    for seed, depth in ((1, 2), (2, 3)):
+        network, card = fresh_model("multiclass", seed=seed, depth=depth)
+        save_model(tmp_path / f"{seed}", network, card, {})
+        folders[f"m{seed}"] = (tmp_path / f"{seed}", float(seed))
+    write_ensemble(tmp_path / "both", folders, (0.25, 0.75))
+    assert main(tmp_path / "both", output=tmp_path / "out", format="onnx") == 0
+    described = yaml.safe_load((tmp_path / "out/model.yaml").read_text(encoding="utf-8"))
+    assert described["largest_difference"]["model.onnx"] < 1e-5
+    (one, _, _), (other, _, _) = open_models(tmp_path / "both")
+    images = torch.rand(2, 3, 21, 50) * 255
+    with torch.inference_mode():
+        parts = [predict_probabilities(network, images, MULTICLASS, bfloat16=False) for network in (one, other)]
+    found = FORMATS["onnx"].open(tmp_path / "out/model.onnx")(images)
+    torch.testing.assert_close(found, (parts[0] + 2 * parts[1]) / 3, atol=1e-5, rtol=0)
+
+
+def test_an_ensemble_of_models_that_see_pictures_differently_is_refused(
+    refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    for name, size in (("a", 64), ("b", 128)):
+        network, card = fresh_model("binary")
+        save_model(tmp_path / name, network, replace(card, preparation=Preparation(size=size)), {})
+    write_ensemble(tmp_path / "both", {name: (tmp_path / name, 1.0) for name in "ab"}, (0.5,))
+    words = refusal("model.export", tmp_path / "both", "--output", tmp_path / "out")
+    assert "has members whose pictures are prepared differently" in words
+    assert not (tmp_path / "out").exists()
