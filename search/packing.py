@@ -227,7 +227,7 @@ def fewer_at_a_time(needs: Needs, records: Sequence[TrialRecord], earlier: Abstr
     since = [one for one in records if one.trial_id not in earlier]
     ended = [one for one in since if one.status != "running"]
     without_memory = [one for one in ended if one.status == "out_of_memory"]
-    if not 0 < needs.gpus < 1 or not without_memory or len(without_memory) < TOLERATED * len(ended):
+    if not needs.shares_gpu or not without_memory or len(without_memory) < TOLERATED * len(ended):
         return needs
     return replace(needs, gpus=min(1.0, 2 * needs.gpus))
 

@@ -12,7 +12,7 @@ Status = Literal["running", "completed", "stopped", "diverged", "collapsed", "ou
 
 TRIAL_ID = "trial_id"  # the one key of a trial's config, as Ray carries it, that is no hyperparameter
 STATUSES: tuple[Status, ...] = get_args(Status)
-# Endings that speak against the configuration: the sampler learns to stay away from it.
+# Endings that speak against the configuration (see `TrialRecord.speaks_against_config`).
 BAD_ENDINGS: frozenset[Status] = frozenset({"diverged", "collapsed", "out_of_memory", "failed"})
 
 # fmt: off
@@ -71,6 +71,12 @@ class TrialRecord:
     def val_dice(self) -> float | None:
         """The highest Dice on the validation images so far, of as many folds as there are; None before there is one."""
         return self.metrics.get("val_dice")
+
+    @property
+    def speaks_against_config(self) -> bool:
+        """Whether its end is the fault of its configuration, and not, maybe, of those that shared its GPU's memory."""
+        beside_others = self.devices is not None and self.devices < 1
+        return self.status in BAD_ENDINGS and not (self.status == "out_of_memory" and beside_others)
 
     def updated(self, result: Mapping[str, Any]) -> "TrialRecord":
         """The record after one more result, in which anything may be missing, None or not a number.

@@ -66,6 +66,11 @@ class Needs:
         return "cuda" if self.gpus else "cpu"
 
     @property
+    def shares_gpu(self) -> bool:
+        """Whether others may train on the same GPU meanwhile."""
+        return 0 < self.gpus < 1
+
+    @property
     def devices(self) -> float:
         """How many devices one training has, for a budget of device-hours: GPUs, or 1 where it trains on a CPU."""
         return (self.gpus or 1.0) * self.workers
@@ -130,7 +135,7 @@ def start_ray(quiet: Mapping[str, Any]) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    node = ray._private.worker._global_node
+    node: Any = ray._private.worker._global_node
     end_processes = node.kill_all_processes
     # At its shutdown Ray would send them a SIGTERM and wait for a second, one after the other.
     node.kill_all_processes = lambda **_: end_processes(check_alive=False)

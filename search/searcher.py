@@ -38,7 +38,8 @@ class StudySearcher(Searcher):
     model is the one that is kept) and its costs; stopped by the scheduler or by the end of the budget, as PRUNED; a bad
     ending (diverged, collapsed, out of memory, failed), as PRUNED with a broken constraint, which the sampler ranks
     below all others. A last intermediate value of NaN would not do: Optuna ranks pruned trials by their last step
-    first.
+    first. Where memory did not suffice beside others on the trial's GPU it is told as FAIL, from which no sampler
+    learns.
 
     It names no metric to Ray, which would end the whole search over one result without it.
     """
@@ -262,9 +263,12 @@ def _tell(study: optuna.Study, number: int, record: TrialRecord, objectives: Seq
         assert point is not None, f"{record.trial_id} has not shown all of {objectives}"
         study.tell(number, point)
         return
+    if record.status in BAD_ENDINGS and not record.speaks_against_config:
+        study.tell(number, state=TrialState.FAIL)
+        return
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     trial = optuna.Trial(study, trial_id)
-    if record.status in BAD_ENDINGS and BAD_ENDING not in trial.constraints:
+    if record.speaks_against_config and BAD_ENDING not in trial.constraints:
         trial.set_constraint(BAD_ENDING, 1.0)
     study.tell(number, state=TrialState.PRUNED)
 

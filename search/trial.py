@@ -54,7 +54,10 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
     except RankLostError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a training dies of becomes its row in the leaderboard
-        yield bad_ending(error, folder)
+        ending = bad_ending(error, folder)
+        if ending["status"] == "out_of_memory" and work.needs.shares_gpu:
+            ending["reason"] = f"beside others on its GPU, of which it had {work.needs.gpus:g}, {ending['reason']}"
+        yield ending | {"devices": work.needs.devices}
     finally:
         release_memory(torch.device(work.needs.device))
 

@@ -70,7 +70,7 @@ def test_an_interrupt_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **_more: object) -> None:
         raise KeyboardInterrupt
 
     options = ["--data", pictures, "--folder", tmp_path / "run", "--max-epochs", 2, *TINY_OPTIONS]

@@ -189,6 +189,18 @@ def test_a_bad_ending_is_pruned_below_all_others(tmp_path, status, epochs):
     assert [trial.number for trial in below] == [stopped.number]
 
 
+def test_too_little_memory_beside_others_on_a_gpu_says_nothing_of_the_configuration(tmp_path):
+    searcher = make_searcher(tmp_path)
+    for ray_id, devices in (("beside", 0.25), ("alone", 1.0)):
+        searcher.suggest(ray_id)
+        searcher.on_trial_complete(ray_id, {"status": "out_of_memory", "reason": "too little", "devices": devices})
+    beside, alone = searcher.study.trials
+    assert (beside.state, beside.constraints) == (TrialState.FAIL, {})
+    assert (alone.state, bool(alone.constraints)) == (TrialState.PRUNED, True)
+    assert history_of(searcher.study).ended == 1
+    assert [record.status for record in records_from_study(searcher.study)] == ["out_of_memory"] * 2
+
+
 def test_a_worker_that_died_is_a_failed_trial(tmp_path):
     reasons = {
         "told": "the worker died",

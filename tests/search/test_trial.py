@@ -130,6 +130,26 @@ def test_a_trial_that_dies_reports_why_and_leaves_the_whole_story(tmp_path: Path
     assert "Traceback" in (tmp_path / "trials/t0000" / ERROR_FILE).read_text()
 
 
+@pytest.mark.parametrize(
+    ("gpus", "words"), [(0.25, "beside others on its GPU, of which it had 0.25, memory"), (1, "memory did not suffice")]
+)
+def test_a_trial_that_shares_a_gpu_says_so_when_memory_does_not_suffice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: float, words: str
+) -> None:
+    def training(*args: Any, **more: Any) -> Iterator[Any]:
+        yield from ()
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("search.trial.check_device", lambda _: None)  # there may be no GPU here
+    monkeypatch.setattr("model.device.release_memory", lambda _: None)
+    data = colored_squares("binary")
+    needs = Needs(cpus=1.0, gpus=gpus)
+    work = SharedWork(data=data, splits=(split_in_two(data),), train=training, folder=tmp_path, needs=needs)
+    (report,) = train_and_report(PARAMS, tmp_path / "t0000", work, work.splits[0])
+    assert (report["status"], report["devices"]) == ("out_of_memory", gpus)
+    assert report["reason"].startswith(words)
+
+
 def test_parameters_are_checked_in_the_worker_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PARAMS, "depth", 99)
     assert run(tmp_path)[0]["reason"].startswith("InputError: depth 99 must be 6 or less: lower it (model/config.py:")
