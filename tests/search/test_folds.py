@@ -124,30 +124,23 @@ def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_ar
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_after_kill_9_in_the_middle_no_fold_is_trained_again_or_lost(tmp_path: Path) -> None:
-    where, epochs = ("--storage", str(tmp_path), "--name", "mine"), 12
-    driver = start(*where, "--num-trials", "1", "--folds", "3", "--max-epochs", str(epochs), *SMALL)
+    where, epochs = ("--storage", str(tmp_path), "--name", "mine"), 10
+    driver = start(*where, "--num-trials", "1", "--folds", "2", "--max-epochs", str(epochs), *SMALL)
     trial = tmp_path / "mine/trials/t0000"
-
-    def done() -> list[int]:
-        """Epochs of each fold that are on disk."""
-        return [read_record(trial / fold_name(fold), "t0000", {}).epochs for fold in range(3)]
-
     try:
-        while driver.poll() is None and not (done()[0] == epochs and 2 <= max(done()[1:]) <= epochs - 4):
+        while driver.poll() is None and not read_record(trial / fold_name(1), "t0000", {}).epochs:
             time.sleep(0.05)
     finally:
         driver.kill()
         driver.communicate()
     assert run_here("--resume", *where) == 0
-    sessions = {path.name: epochs_drawn(path) for path in sorted(trial.glob("fold-*"))}
-    assert sessions.pop("fold-1") == [list(range(1, epochs + 1))]
-    assert any(len(drawn) == 2 for drawn in sessions.values()), "a fold was killed in its middle"
-    for first, *later in sessions.values():
-        for second in later:
-            assert first[-1] <= second[0] <= first[-1] + 1, "it goes on where it stood"
-        assert sorted({*first, *(epoch for second in later for epoch in second)}) == list(range(1, epochs + 1))
+    through, cut_off = (epochs_drawn(trial / fold_name(fold)) for fold in range(2))
+    assert through == [list(range(1, epochs + 1))]
+    first, second = cut_off
+    assert first == list(range(1, first[-1] + 1)) and second == list(range(second[0], epochs + 1))
+    assert first[-1] <= second[0] <= first[-1] + 1, "it goes on where it stood"
     (row,) = read(tmp_path / "mine/leaderboard.csv").itertuples()
-    assert (row.status, row.folds, row.epochs) == ("completed", 3, 3 * epochs)
+    assert (row.status, row.folds, row.epochs) == ("completed", 2, 2 * epochs)
 
 
 def test_a_fold_without_any_class_measures_nothing() -> None:
