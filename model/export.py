@@ -38,9 +38,9 @@ def export_model(
     """Writes one model, or the mean of several, in these formats, and model.yaml, which says how to use them.
 
     models: whose weights come to 1, for pictures of one preparation, with the same thresholds. images: RGB pictures
-    (H, W, 3) with which each file is opened again and compared to the networks. Returns the largest
-    difference of a probability for each file's name. One for which that is above `LIMIT`, or no number, is not kept.
-    The files of an export before this one go: they may be another model's. They stay where this one raises an error.
+    (H, W, 3) with which each file is opened again and compared to the networks. Returns the largest difference of a
+    probability for each file's name. One for which that is above `LIMIT`, or no number, is not kept. The files of an
+    export before this one go: they may be another model's. They stay where this one raises an error.
     """
     card = models[0].card
     pictures = [_prepared(image, card.preparation) for image in images]

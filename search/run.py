@@ -133,7 +133,7 @@ def search_in(
         if packing.facts is not None:
             keep_packing(settings, folder, packing)
         outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past)
-        # Before Ray is put away, which takes a while, and for ever where its processes were ended first.
+        # Before Ray is put away, which hangs for a minute where a cluster was stopped together with this.
         return conclude(settings, folder, data, splits[0], outcome, console)
 
 
