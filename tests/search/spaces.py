@@ -14,7 +14,11 @@ from search.space_text import FIELD_TYPES
 
 CHOICES = {
     declared.name: declared.metadata["choices"] for declared in fields(TrainConfig) if "choices" in declared.metadata
-} | {"deterministic": (False, True), "init_from": ("", "imagenet", "runs/a=b/best", "c:models/if ten per cent")}
+} | {
+    "deterministic": (False, True),
+    "compiled": (False, True),
+    "init_from": ("", "imagenet", "runs/a=b/best", "c:models/if ten per cent"),
+}
 NUMBERS = {  # values that TrainConfig allows
     declared.name: (declared.metadata.get("low", 1e-8), declared.metadata["high"])
     for declared in fields(TrainConfig)
