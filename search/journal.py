@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,10 +27,8 @@ class OpenJournal(BaseJournalBackend):
     def __init__(self, path: str) -> None:
         """Opens the file, or makes it."""
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, self._file)
         self._lines = self._offset = 0  # that have been read
-
-    def __del__(self) -> None:
-        os.close(self._file)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Adds lines at the end of the file. Raises OSError where the disk is full."""

@@ -1,6 +1,7 @@
 """What each trial takes of the machines travels with it, so that it may change while a search runs."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ray import tune
@@ -33,7 +34,11 @@ class Placement(SearchGenerator):
 
 def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What Ray sets aside for the trial with this config."""
-    needs = config[NEEDS]
+    return _resources(config[NEEDS])
+
+
+@cache  # Ray compares what trials take over and over, which is quick only where it is the same object
+def _resources(needs: Needs) -> tune.PlacementGroupFactory:
     if needs.workers > 1:
         return places_of(needs)
     return tune.PlacementGroupFactory([{"CPU": needs.cpus, "GPU": needs.gpus}])

@@ -221,7 +221,7 @@ class StudySearcher(Searcher):
         values, draft = drawn
         record = TrialRecord(
             trial_id=f"t{self._count:04d}",
-            config=asdict(TrainConfig(**values)),
+            config=vars(TrainConfig(**values)),
             dataset=self._dataset,
             version=self._version,
         )
@@ -229,7 +229,7 @@ class StudySearcher(Searcher):
             state=TrialState.RUNNING,
             params=draft.params,
             distributions=draft.distributions,
-            user_attrs={"trial_id": record.trial_id, "record": asdict(record)},
+            user_attrs={"trial_id": record.trial_id, "record": vars(record)},
             system_attrs=draft.notes,
         )
         study.add_trial(trial)

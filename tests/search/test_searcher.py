@@ -20,7 +20,7 @@ from search.prior import PastTrial
 from search.record import records_from_study
 from search.searcher import StudySearcher
 from search.space import parse_space
-from search.study import STUDY_NAME, objectives_of, open_study, read_study
+from search.study import STUDY_NAME, objectives_of, read_study
 
 pytestmark = pytest.mark.filterwarnings("error")
 
