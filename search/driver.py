@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 
 from data.input_error import InputError
 from data.replacing import copy_folder
@@ -195,6 +196,16 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
     return run_in_worker
 
 
+def forget(trial: Trial) -> None:
+    """Takes from a trial of Tune's, which keeps all trials to the end, what the study has too: 100 KiB of each."""
+    trial.config.clear()
+    trial.evaluated_params = {}
+    trial.run_metadata.last_result = {"done": True}
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial._default_result_or_future = None
+
+
 class Watch(tune.Callback):
     """Looks at the study between the steps of Tune: for the leaderboard, the screen, and the machines there are."""
 
@@ -224,6 +235,14 @@ class Watch(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes a copy of itself to disk when it starts, which nobody reads; the screen cannot be copied.
         return {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Lets go of a trial that has ended."""
+        forget(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Lets go of a trial whose process died too often."""
+        forget(trial)
 
     def on_step_end(self, *_: Any, **_info: Any) -> None:
         """What Tune calls over and over."""

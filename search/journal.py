@@ -29,12 +29,14 @@ class OpenJournal(BaseJournalBackend):
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         weakref.finalize(self, os.close, self._file)
         self._lines = self._offset = 0  # that have been read
+        self._own: tuple[bytes, list[dict[str, Any]]] = b"", []  # what was added last
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Adds lines at the end of the file. Raises OSError where the disk is full."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         if os.write(self._file, lines) < len(lines):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._own = lines, logs
         if any(log["op_code"] in LASTING for log in logs):
             os.fsync(self._file)
 
@@ -45,9 +47,12 @@ class OpenJournal(BaseJournalBackend):
         """
         assert log_number_from == self._lines, "there is one reader"
         while piece := os.pread(self._file, LARGEST_LINE, self._offset):
-            for line in piece.split(b"\n")[:-1]:
+            lines = piece.split(b"\n")[:-1]
+            # Of its own lines it has the values, which are quicker there, and share the names of their fields.
+            logs = iter(self._own[1]) if piece == self._own[0] else map(json.loads, lines)
+            for line in lines:
                 self._lines += 1
                 self._offset += len(line) + 1
-                yield json.loads(line)
+                yield next(logs)
             if b"\n" not in piece:
                 return
