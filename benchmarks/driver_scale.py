@@ -4,7 +4,8 @@ Long: trials that only report five epochs each (as those of trial_overhead.py), 
 The last thousand must be through as fast as the first, but for a fifth; the driver's memory is looked up after every
 thousand. The scheduler stops nobody, as all trials are alike until their last epoch, so that each has all its reports.
 
-Wide: 200 workers, each with a hundredth of a core, whose epochs are two seconds of sleep; they load no torch. Trials,
+Wide: 200 workers, each with a hundredth of a core, whose epochs are two seconds of sleep; they load no torch, nor other
+packages that they have no use for (see light_worker.py), and so take 15 GiB of memory. Trials,
 their number of epochs, searcher and scheduler are those of a search with the usual settings. The share of the time that
 workers spend in epochs is counted once all of them are at work: two seconds for every epoch that the driver has heard
 of in between, over as long as all of them together might have been at work.
@@ -14,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,12 +83,19 @@ def search_wide(workers: int, folder: Path) -> dict[str, Any]:
     import search.driver
 
     search.driver.train_split = sleep_through  # type: ignore[assignment]
+    light = folder / "light"
+    light.mkdir()
+    shutil.copy(Path(__file__).with_name("light_worker.py"), light / "sitecustomize.py")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(light), os.environ.get("PYTHONPATH", "")])
     counted: list[tuple[float, int, int]] = []
+    ended: list[int] = []
 
     def look(records: Sequence[Any], _spent: float) -> None:
-        if counted or sum(record.epochs > 0 for record in records) >= workers:
-            counted.append((time.perf_counter(), sum(record.epochs for record in records), len(records)))
-        if counted and counted[-1][0] - counted[0][0] >= SECONDS_COUNTED:
+        if ended or sum(record.epochs > 0 for record in records) < workers:
+            return
+        counted.append((time.perf_counter(), sum(record.epochs for record in records), len(records)))
+        if counted[-1][0] - counted[0][0] >= SECONDS_COUNTED:
+            ended.append(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     search_here(folder, look, cores=(os.cpu_count() or 1) / workers, max_time="1h")
