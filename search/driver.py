@@ -1,5 +1,6 @@
 """The driver: hands trials to Ray Tune until the budget is used up, and keeps the leaderboard current meanwhile."""
 
+import json
 import os
 import shutil
 import time
@@ -23,7 +24,7 @@ from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take
 from search.folds import train_over_folds
 from search.objectives import LATENCY
 from search.packing import fewer_at_a_time
-from search.placement import NEEDS, Placement, resources_of
+from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
 from search.resources import Needs, machines
@@ -182,8 +183,8 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
     def run_in_worker(config: dict[str, Any]) -> None:
         # How long a stopped trial may take to let its memory go, before its process is given up and started anew.
         os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
-        params, work = dict(config), ray.get(shared)
-        trial_id, work = params.pop(TRIAL_ID), replace(work, needs=params.pop(NEEDS))
+        trial_id, params = config[TRIAL_ID], json.loads(config[PARAMS])
+        work = replace(ray.get(shared), needs=config[NEEDS])
         if len(work.splits) == 1:
             reports = train_split(params, work.folder / trial_id, 0, work, shared)
         else:

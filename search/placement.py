@@ -1,5 +1,6 @@
 """What each trial takes of the machines travels with it, so that it may change while a search runs."""
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -9,9 +10,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher, SearchGenerator
 
 from search.distributed_trial import places_of
+from search.record import TRIAL_ID
 from search.resources import Needs
 
-NEEDS = "needs"  # where a trial's config, as Ray carries it, has them; no hyperparameter
+# What a trial's config, as Ray carries it, has beside our id. All hyperparameters are one text: Ray takes apart what a
+# config holds, over and over, and sends it back with every result.
+NEEDS = "needs"
+PARAMS = "params"
 
 
 class Placement(SearchGenerator):
@@ -28,7 +33,9 @@ class Placement(SearchGenerator):
         """The next trial; None where the searcher has none to give."""
         trial: Trial | None = super().next_trial()  # type: ignore[no-untyped-call]
         if trial is not None:
-            trial.config[NEEDS] = self.needs
+            trial_id, params = trial.config.pop(TRIAL_ID), json.dumps(trial.config)
+            trial.config.clear()
+            trial.config |= {TRIAL_ID: trial_id, PARAMS: params, NEEDS: self.needs}
         return trial
 
 

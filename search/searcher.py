@@ -259,7 +259,9 @@ class StudySearcher(Searcher):
             record = record.updated({"status": status, "reason": reason})
             self._save(self._trial(number), record)
         _tell(self.study, number, record, self._objectives)
-        self._ended.append(self._trial(number))
+        trial = self._trial(number)
+        if trial.state in ENDED:
+            self._ended.append(trial)
 
     def _save(self, trial: FrozenTrial, record: TrialRecord) -> None:
         self.study._storage.set_trial_user_attr(trial._trial_id, "record", vars(record))
