@@ -30,13 +30,29 @@ class Placement(SearchGenerator):
         self.needs = needs
 
     def next_trial(self) -> Trial | None:
-        """The next trial; None where the searcher has none to give."""
-        trial: Trial | None = super().next_trial()  # type: ignore[no-untyped-call]
-        if trial is not None:
-            trial_id, params = trial.config.pop(TRIAL_ID), json.dumps(trial.config)
-            trial.config.clear()
-            trial.config |= {TRIAL_ID: trial_id, PARAMS: params, NEEDS: self.needs}
-        return trial
+        """The next trial; None where the searcher has none to give.
+
+        Ray's own way to make one copies all settings of the search and reads them as a command line would be read.
+        """
+        if self.is_finished():
+            return None
+        ray_trial_id: str = Trial.generate_id()  # type: ignore[no-untyped-call]
+        suggestion: Any = self.searcher.suggest(ray_trial_id)
+        if suggestion is None or suggestion == Searcher.FINISHED:
+            self._finished = suggestion is not None
+            return None
+        self._counter += 1
+        experiment: Any = self._experiment
+        our_id, spec = suggestion.pop(TRIAL_ID), experiment.spec
+        return Trial(
+            spec["run"],
+            config={TRIAL_ID: our_id, PARAMS: json.dumps(suggestion), NEEDS: self.needs},
+            trial_id=ray_trial_id,
+            experiment_tag=our_id,
+            storage=spec["storage"],
+            checkpoint_config=spec["checkpoint_config"],
+            max_failures=spec["max_failures"],
+        )
 
 
 def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
