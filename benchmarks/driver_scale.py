@@ -56,6 +56,7 @@ def sleep_through(params: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]
             "val_dice": quality_of(params["learning_rate"]) * (1 - math.exp(-epoch / 10)),
             "status": "completed" if done else "running",
             "seconds": SECONDS_OF_EPOCH * epoch,
+            "device": f"worker {os.getpid()}",
             "done": done,
         }
 
@@ -79,7 +80,10 @@ def search_long(trials: int, folder: Path) -> dict[str, Any]:
 
 
 def search_wide(workers: int, folder: Path) -> dict[str, Any]:
-    """Seconds, epochs and trials that had been begun, whenever the driver has looked, from when all are at work."""
+    """Seconds, epochs and trials that had been begun, whenever the driver has looked.
+
+    It counts from when each of so many workers has come to the end of its first epoch.
+    """
     import search.driver
 
     search.driver.train_split = sleep_through  # type: ignore[assignment]
@@ -91,7 +95,7 @@ def search_wide(workers: int, folder: Path) -> dict[str, Any]:
     ended: list[int] = []
 
     def look(records: Sequence[Any], _spent: float) -> None:
-        if ended or sum(record.epochs > 0 for record in records) < workers:
+        if ended or len({record.device for record in records} - {""}) < workers:
             return
         counted.append((time.perf_counter(), sum(record.epochs for record in records), len(records)))
         if counted[-1][0] - counted[0][0] >= SECONDS_COUNTED:
