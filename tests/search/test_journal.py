@@ -36,9 +36,7 @@ def test_both_read_what_the_other_writes(path: Path) -> None:
     )
 
 
-def test_lines_are_read_once_whatever_piece_they_lie_in(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_are_read_once_whatever_piece_they_lie_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = OpenJournal(str(path))
     journal.append_logs(LINES)
     for piece in (3000, 3500, 10_000):
