@@ -62,21 +62,22 @@ def sleep_through(params: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]
 
 
 def search_long(trials: int, folder: Path) -> dict[str, Any]:
-    """When each trial had ended (seconds since the start, in order), and the driver's memory beside the trials so far.
+    """When each of so many trials had ended (seconds since the first, in order), and what the driver had taken by then.
 
-    trials: how many there are.
+    That is, whenever it looked: trials that had ended, MiB of memory, seconds of processor time.
     """
     from search.study import read_study
 
-    memory: list[tuple[int, float]] = []
+    taken: list[tuple[int, float, float]] = []
 
     def look(records: Sequence[Any], _spent: float) -> None:
-        memory.append((sum(record.status != "running" for record in records), resident_mb(os.getpid())))
+        ended = sum(record.status != "running" for record in records)
+        taken.append((ended, resident_mb(os.getpid()), time.process_time()))
 
     search_here(folder, look, cores=1.0, num_trials=trials, max_epochs=EPOCHS)
     ended = sorted(trial.datetime_complete for trial in read_study(folder / "scale" / "study.log").trials)
     assert len(ended) == trials
-    return {"ended": [(moment - ended[0]).total_seconds() for moment in ended], "memory": memory}
+    return {"ended": [(moment - ended[0]).total_seconds() for moment in ended], "taken": taken}
 
 
 def search_wide(workers: int, folder: Path) -> dict[str, Any]:
@@ -150,13 +151,16 @@ def run_apart(name: str, count: int) -> dict[str, Any]:
 
 def print_long(found: Mapping[str, Any], step: int) -> tuple[float, float]:
     """Prints the table of the long search; how fast the last trials were against the first, and KiB a trial."""
-    ended, (counts, memory) = np.array(found["ended"]), np.array(found["memory"]).T
-    rows = [("trials", "trials a second", "driver's memory, MiB")]
+    first_looks = {count: (count, *rest) for count, *rest in reversed(found["taken"])}  # at so many trials
+    ended, (counts, memory, seconds) = np.array(found["ended"]), np.array(sorted(first_looks.values())).T
+    rows = [("trials", "trials a second", "driver: ms of processor time a trial", "MiB of memory")]
     rates = []
     for last in range(step, len(ended) + 1, step):
         first = last - step
         rates.append((step - (first == 0)) / (ended[last - 1] - ended[max(0, first - 1)]))
-        rows.append((f"{first + 1} to {last}", f"{rates[-1]:.1f}", f"{np.interp(last, counts, memory):.0f}"))
+        spent = 1000 * np.diff(np.interp([first, last], counts, seconds))[0] / step
+        told = (f"{rates[-1]:.1f}", f"{spent:.1f}", f"{np.interp(last, counts, memory):.0f}")
+        rows.append((f"{first + 1} to {last}", *told))
     print_table(rows)
     before, after = np.interp([step, len(ended)], counts, memory)
     return rates[-1] / rates[0], 1024 * (after - before) / max(1, len(ended) - step)
