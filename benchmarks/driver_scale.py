@@ -151,19 +151,21 @@ def run_apart(name: str, count: int) -> dict[str, Any]:
 
 def print_long(found: Mapping[str, Any], step: int) -> tuple[float, float]:
     """Prints the table of the long search; how fast the last trials were against the first, and KiB a trial."""
-    first_looks = {count: (count, *rest) for count, *rest in reversed(found["taken"])}  # at so many trials
-    ended, (counts, memory, seconds) = np.array(found["ended"]), np.array(sorted(first_looks.values())).T
+    ended = np.array(found["ended"])
+    # The last look is at the end of the search, which is no trial's.
+    counts, memory, seconds = np.array([look for look in found["taken"] if look[0] < len(ended)]).T
     rows = [("trials", "trials a second", "driver: ms of processor time a trial", "MiB of memory")]
     rates = []
     for last in range(step, len(ended) + 1, step):
         first = last - step
         rates.append((step - (first == 0)) / (ended[last - 1] - ended[max(0, first - 1)]))
-        spent = 1000 * np.diff(np.interp([first, last], counts, seconds))[0] / step
+        looked_at = np.clip([first, last], counts[0], counts[-1])
+        spent = 1000 * np.diff(np.interp(looked_at, counts, seconds))[0] / np.diff(looked_at)[0]
         told = (f"{rates[-1]:.1f}", f"{spent:.1f}", f"{np.interp(last, counts, memory):.0f}")
         rows.append((f"{first + 1} to {last}", *told))
     print_table(rows)
     before, after = np.interp([step, len(ended)], counts, memory)
-    return rates[-1] / rates[0], 1024 * (after - before) / max(1, len(ended) - step)
+    return float(rates[-1] / rates[0]), float(1024 * (after - before) / max(1, len(ended) - step))
 
 
 def main() -> int:
