@@ -35,6 +35,7 @@ WAITING = "waiting for the worker"
 
 def search_with_stock(trials: int, folder: Path) -> None:
     """Ray Tune's guide to OptunaSearch, with its ASHA."""
+    import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
@@ -45,6 +46,7 @@ def search_with_stock(trials: int, folder: Path) -> None:
         for epoch in range(1, EPOCHS + 1):
             tune.report({"val_dice": 1 - abs(config["learning_rate"] - 0.01) - 0.1 / epoch})
 
+    ray.init(address="local")  # else it would join a Ray of somebody else's
     tuner = tune.Tuner(
         objective,
         tune_config=tune.TuneConfig(
