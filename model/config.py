@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from data.augmentation import Augmentation
@@ -108,9 +109,13 @@ class TrainConfig:
 
 def check_name(name: str) -> None:
     """Raises InputError unless a field of `TrainConfig` has this name."""
-    known = [declared.name for declared in fields(TrainConfig)]
-    if name not in known:
-        raise unknown_name("parameter", name, known)
+    if name not in _names():
+        raise unknown_name("parameter", name, _names())
+
+
+@cache  # a trial asks for every field
+def _names() -> tuple[str, ...]:
+    return tuple(declared.name for declared in fields(TrainConfig))
 
 
 def _checked(name: str, kind: Any, value: Any, rule: Mapping[str, Any]) -> Any:

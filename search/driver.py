@@ -1,5 +1,6 @@
 """The driver: hands trials to Ray Tune until the budget is used up, and keeps the leaderboard current meanwhile."""
 
+import json
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 
 from data.input_error import InputError
 from data.replacing import copy_folder
@@ -22,7 +24,7 @@ from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take
 from search.folds import train_over_folds
 from search.objectives import LATENCY
 from search.packing import PACKING, fewer_at_a_time
-from search.placement import NEEDS, Placement, resources_of
+from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
 from search.resources import Needs, machines
@@ -181,8 +183,8 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
     def run_in_worker(config: dict[str, Any]) -> None:
         # How long a stopped trial may take to let its memory go, before its process is given up and started anew.
         os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
-        params, work = dict(config), ray.get(shared)
-        trial_id, work = params.pop(TRIAL_ID), replace(work, needs=params.pop(NEEDS))
+        trial_id, params = config[TRIAL_ID], json.loads(config[PARAMS])
+        work = replace(ray.get(shared), needs=config[NEEDS])
         if len(work.splits) == 1:
             reports = train_split(params, work.folder / trial_id, 0, work, shared)
         else:
@@ -193,6 +195,16 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
                 tune.report(report)
 
     return run_in_worker
+
+
+def forget(trial: Trial) -> None:
+    """Takes from a trial of Tune's, which keeps all trials to the end, what the study has too: 100 KiB of each."""
+    trial.config.clear()
+    trial.evaluated_params = {}
+    trial.run_metadata.last_result = {"done": True}
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial._default_result_or_future = None
 
 
 class Watch(tune.Callback):
@@ -224,6 +236,14 @@ class Watch(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes a copy of itself to disk when it starts, which nobody reads; the screen cannot be copied.
         return {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Lets go of a trial that has ended."""
+        forget(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Lets go of a trial whose process died too often."""
+        forget(trial)
 
     def on_step_end(self, *_: Any, **_info: Any) -> None:
         """What Tune calls over and over."""

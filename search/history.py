@@ -68,16 +68,15 @@ class History(optuna.Study):
         return sum(trial.state in ENDED for trial in self._frozen)
 
 
-def history_of(study: optuna.Study, waiting: Collection[int] = ()) -> History:
-    """The trials of the study, of which those that wait (by their numbers) count as stopped where they stand.
+def history_of(
+    study: optuna.Study, waiting: Collection[int] = (), trials: Sequence[FrozenTrial] | None = None
+) -> History:
+    """The trials of the study, or these of them; those that wait (by their numbers) count as stopped where they stand.
 
     Such a trial has been set aside for better ones, and what it has shown may be all that it ever will.
     """
-    trials = study.get_trials(deepcopy=False)
-    for number in waiting:
-        trials[number] = copy.copy(trials[number])
-        trials[number].state = TrialState.PRUNED
-    return History(study, trials)
+    trials = study.get_trials(deepcopy=False) if trials is None else sorted(trials, key=lambda trial: trial.number)
+    return History(study, [_as_stopped(trial) if trial.number in waiting else trial for trial in trials])
 
 
 def narrowed(history: History, most: int) -> History:
@@ -133,6 +132,12 @@ def _shares(values: Mapping[int, Any]) -> dict[int, float]:
     """For each trial, by its number, the share of the others' values that its own is above, 0..1."""
     order = {value: place for place, value in enumerate(sorted(set(values.values())))}
     return {number: order[value] / max(1, len(order) - 1) for number, value in values.items()}
+
+
+def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
+    stopped = copy.copy(trial)
+    stopped.state = TrialState.PRUNED
+    return stopped
 
 
 def _standing(trial: FrozenTrial) -> Standing | None:

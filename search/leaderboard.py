@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +76,7 @@ def to_frame(
     """
     names, ordered = columns(class_names), sorted(records, key=_order)
     rows = [
-        {**asdict(record), **record.config, **record.metrics, "rank": rank}
+        {**vars(record), **record.config, **record.metrics, "rank": rank}
         for rank, record in enumerate(ordered, start=1)
     ]
     if len(objectives) > 1:

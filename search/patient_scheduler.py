@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
+
+from search.record import TRIAL_ID
 
 LONGEST_REASON = 300  # characters
 
@@ -33,6 +36,16 @@ class PatientScheduler(FIFOScheduler):
         """Takes in a trial, or one that is started again after its process died."""
         self._reasons.pop(trial.trial_id, None)
         super().on_trial_add(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The newest trial that waits for a worker, else None.
+
+        Who waits longer has a worker of its own on the way, which Ray would end if it gave the trial one that has just
+        become free: while trials are short, many workers would never come to be. Ray's own choice also looks at all
+        trials that there ever were, every time.
+        """
+        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
+        return max(waiting, key=lambda trial: (len(trial.config[TRIAL_ID]), trial.config[TRIAL_ID]), default=None)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Remembers what the trial's process died of, as Ray has written it down."""

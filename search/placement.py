@@ -1,6 +1,8 @@
 """What each trial takes of the machines travels with it, so that it may change while a search runs."""
 
+import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ray import tune
@@ -8,9 +10,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher, SearchGenerator
 
 from search.distributed_trial import places_of
+from search.record import TRIAL_ID
 from search.resources import Needs
 
-NEEDS = "needs"  # where a trial's config, as Ray carries it, has them; no hyperparameter
+# What a trial's config, as Ray carries it, has beside our id. All hyperparameters are one text: Ray takes apart what a
+# config holds, over and over, and sends it back with every result.
+NEEDS = "needs"
+PARAMS = "params"
 
 
 class Placement(SearchGenerator):
@@ -24,16 +30,38 @@ class Placement(SearchGenerator):
         self.needs = needs
 
     def next_trial(self) -> Trial | None:
-        """The next trial; None where the searcher has none to give."""
-        trial: Trial | None = super().next_trial()  # type: ignore[no-untyped-call]
-        if trial is not None:
-            trial.config[NEEDS] = self.needs
-        return trial
+        """The next trial; None where the searcher has none to give.
+
+        Ray's own way to make one copies all settings of the search and reads them as a command line would be read.
+        """
+        if self.is_finished():
+            return None
+        ray_trial_id: str = Trial.generate_id()  # type: ignore[no-untyped-call]
+        suggestion: Any = self.searcher.suggest(ray_trial_id)
+        if suggestion is None or suggestion == Searcher.FINISHED:
+            self._finished = suggestion is not None
+            return None
+        self._counter += 1
+        experiment: Any = self._experiment
+        our_id, spec = suggestion.pop(TRIAL_ID), experiment.spec
+        return Trial(
+            spec["run"],
+            config={TRIAL_ID: our_id, PARAMS: json.dumps(suggestion), NEEDS: self.needs},
+            trial_id=ray_trial_id,
+            experiment_tag=our_id,
+            storage=spec["storage"],
+            checkpoint_config=spec["checkpoint_config"],
+            max_failures=spec["max_failures"],
+        )
 
 
 def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What Ray sets aside for the trial with this config."""
-    needs = config[NEEDS]
+    return _resources(config[NEEDS])
+
+
+@cache  # Ray compares what trials take over and over, which is quick only where it is the same object
+def _resources(needs: Needs) -> tune.PlacementGroupFactory:
     if needs.workers > 1:
         return places_of(needs)
     return tune.PlacementGroupFactory([{"CPU": needs.cpus, "GPU": needs.gpus}])

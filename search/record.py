@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 Status = Literal["running", "completed", "stopped", "diverged", "collapsed", "out_of_memory", "failed"]
 
-TRIAL_ID = "trial_id"  # the one key of a trial's config, as Ray carries it, that is no hyperparameter
+TRIAL_ID = "trial_id"  # where what a searcher suggests has our id of the trial, beside the hyperparameters
 STATUSES: tuple[Status, ...] = get_args(Status)
 # Endings that speak against the configuration (see `TrialRecord.speaks_against_config`).
 BAD_ENDINGS: frozenset[Status] = frozenset({"diverged", "collapsed", "out_of_memory", "failed"})

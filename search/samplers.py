@@ -29,8 +29,9 @@ PickOfTrial = Callable[[int, Callable[[], History]], Pick | None]
 LEARNING = ("tpe", "gp", "cma_es")  # the searchers that need trials to learn from before they are of use
 MOST_START_UP = 10  # trials that a searcher which learns is given to begin with
 GRID_POINTS = 4  # values of a range that a grid has, at most
-MOST_SHOWN = 1000  # trials that a sampler is shown, which takes time for each, at each suggestion
-MOST_FITTED = 300  # trials that a Gaussian process is fitted to; its time grows with their cube
+# Trials that a sampler is shown, which takes time for each, at each suggestion. TPE learns what is good from the best
+# tenth, 25 at most, which it has of so many; what is not good, from the next best and the newest.
+MOST_SHOWN = 250
 FEWEST_NUMBERS = 2  # that CMA-ES can turn about each other
 
 
@@ -156,7 +157,7 @@ def _make_tpe(_space: Space, seed: int, start_up: int) -> PickOfTrial:
 
 def _make_gp(space: Space, seed: int, start_up: int) -> PickOfTrial:
     """A Gaussian process with expected improvement, over all parameters that every trial has; TPE draws the others."""
-    return _fitting(GPSampler, always_drawn(space), MOST_FITTED, seed, start_up)
+    return _fitting(GPSampler, always_drawn(space), seed, start_up)
 
 
 def _make_cma_es(space: Space, seed: int, start_up: int) -> PickOfTrial:
@@ -171,18 +172,18 @@ def _make_cma_es(space: Space, seed: int, start_up: int) -> PickOfTrial:
     }
     if len(together) < FEWEST_NUMBERS:
         together = {}
-    return _fitting(CmaEsSampler, together, MOST_SHOWN, seed, start_up)
+    return _fitting(CmaEsSampler, together, seed, start_up)
 
 
 def _fitting(
-    make: Callable[..., BaseSampler], together: dict[str, BaseDistribution], most: int, seed: int, start_up: int
+    make: Callable[..., BaseSampler], together: dict[str, BaseDistribution], seed: int, start_up: int
 ) -> PickOfTrial:
-    """A sampler made for each trial, which draws `together` by the best `most` trials; TPE draws the rest."""
+    """A sampler made for each trial, which draws `together`; TPE draws the rest."""
 
     def pick_of_trial(number: int, history: Callable[[], History]) -> Pick:
         sampler = make(seed=stream(seed, number), n_startup_trials=start_up, warn_independent_sampling=False)
         rest = _tpe(seed, number, start_up)
-        return by_sampler(Together(sampler, together, rest), narrowed(history(), most), number)
+        return by_sampler(Together(sampler, together, rest), narrowed(history(), MOST_SHOWN), number)
 
     return pick_of_trial
 

@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from model.config import TrainConfig
-from search.history import history_of
+from search.history import ENDED, History, history_of, narrowed
 from search.objectives import VAL_DICE, point_of
 from search.prior import PastTrial
 from search.proposals import Proposals
 from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
+from search.samplers import MOST_SHOWN
 from search.space import Space
 from search.start import searched_values
 from search.study import PAST, open_study
@@ -84,6 +85,7 @@ class StudySearcher(Searcher):
         self._waiting: set[str] = set()  # those of them that are set aside for better ones
         self._count = 0  # trials of the study
         self._left: list[int] = []  # numbers of the unfinished ones that have not been handed out in this session
+        self._ended: list[FrozenTrial] = []  # of all that have, those that a sampler may still be shown
         self._proposals: Proposals | None = None
         self._study: optuna.Study | None = None
         self._open()
@@ -170,7 +172,7 @@ class StudySearcher(Searcher):
         self.__setstate__(pickle.loads(Path(checkpoint_path).read_bytes()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None, "_proposals": None}
+        return {**self.__dict__, "_study": None, "_proposals": None, "_ended": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -202,6 +204,7 @@ class StudySearcher(Searcher):
             unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             self._left = [trial.number for trial in unfinished if trial.number not in self._live.values()]
             self._count = len(study.get_trials(deepcopy=False))
+            self._ended = study.get_trials(deepcopy=False, states=ENDED)
             self._study = study
         return self._study, self._proposals
 
@@ -213,13 +216,13 @@ class StudySearcher(Searcher):
     def _start(self) -> int | None:
         """Draws a trial and puts it into the study; its number, or None where nothing is left to try."""
         study, proposals = self._open()
-        drawn = proposals.draft(self._count, lambda: history_of(study, [self._live[one] for one in self._waiting]))
+        drawn = proposals.draft(self._count, self._history)
         if drawn is None:
             return None
         values, draft = drawn
         record = TrialRecord(
             trial_id=f"t{self._count:04d}",
-            config=asdict(TrainConfig(**values)),
+            config=vars(TrainConfig(**values)),
             dataset=self._dataset,
             version=self._version,
         )
@@ -227,12 +230,19 @@ class StudySearcher(Searcher):
             state=TrialState.RUNNING,
             params=draft.params,
             distributions=draft.distributions,
-            user_attrs={"trial_id": record.trial_id, "record": asdict(record)},
+            user_attrs={"trial_id": record.trial_id, "record": vars(record)},
             system_attrs=draft.notes,
         )
         study.add_trial(trial)
         self._count += 1
         return self._count - 1
+
+    def _history(self) -> History:
+        """The trials so far, of which those that no sampler will be shown any more are left out, now and then."""
+        if len(self._ended) > 2 * MOST_SHOWN:
+            self._ended = narrowed(History(self.study, self._ended), MOST_SHOWN).get_trials(deepcopy=False)
+        under_way = [self._trial(number) for number in (*self._live.values(), *self._left)]
+        return history_of(self.study, {self._live[one] for one in self._waiting}, [*self._ended, *under_way])
 
     def _note(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Reports the epoch to Optuna, unless it has been (a resumed trial repeats its last one), and to the record."""
@@ -250,9 +260,12 @@ class StudySearcher(Searcher):
             record = record.updated({"status": status, "reason": reason})
             self._save(self._trial(number), record)
         _tell(self.study, number, record, self._objectives)
+        trial = self._trial(number)
+        if trial.state in ENDED:
+            self._ended.append(trial)
 
     def _save(self, trial: FrozenTrial, record: TrialRecord) -> None:
-        self.study._storage.set_trial_user_attr(trial._trial_id, "record", asdict(record))
+        self.study._storage.set_trial_user_attr(trial._trial_id, "record", vars(record))
 
 
 def _tell(study: optuna.Study, number: int, record: TrialRecord, objectives: Sequence[str]) -> None:

@@ -2,23 +2,21 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.study import StudyDirection
 
 from data.input_error import InputError
+from search.journal import LARGEST_LINE, OpenJournal
 from search.objectives import VAL_DICE
 
 STUDY_NAME = "unet-search"
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
-# A driver killed while it held the journal's lock leaves the lock behind; a write takes milliseconds.
-LOCK_GRACE_SECONDS = 5
-LARGEST_LINE = 1 << 20  # bytes
 LINE_START = b'{"op_code":'
 
 
@@ -31,7 +29,7 @@ def open_study(journal: Path, objectives: Sequence[str] = (VAL_DICE,)) -> optuna
     """
     if journal.exists():
         _drop_torn_line(journal)
-    storage = _storage(journal)
+    storage = _storage(journal, OpenJournal)
     directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)]
     study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions, load_if_exists=True)
     if study.directions != directions:
@@ -55,17 +53,16 @@ def read_study(journal: Path) -> optuna.Study:
     if not journal.is_file():
         raise InputError(f"study {str(journal)!r} does not exist: name the folder of a run.")
     try:
-        return optuna.load_study(storage=_storage(journal), study_name=STUDY_NAME)
+        return optuna.load_study(storage=_storage(journal, JournalFileBackend), study_name=STUDY_NAME)
     except KeyError:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
 
 
-def _storage(journal: Path) -> JournalStorage:
+def _storage(journal: Path, open_file: Callable[[str], BaseJournalBackend]) -> JournalStorage:
     """Optuna's storage on the file, with its chatter silenced. Raises InputError when the file is no journal."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = str(journal.absolute())
     try:
-        return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path, LOCK_GRACE_SECONDS)))
+        return JournalStorage(open_file(str(journal.absolute())))
     except (ValueError, KeyError, AssertionError) as error:
         raise _no_journal(journal) from error
 

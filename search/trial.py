@@ -9,6 +9,7 @@ from typing import Any
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
+from search.curves import Curves
 from search.resources import PACKAGES, PROJECT, Needs
 
 ERROR_FILE = "error.txt"
@@ -64,19 +65,15 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
 
 def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
     """The training itself, with its curves for TensorBoard."""
-    from tensorboardX import SummaryWriter
-
     from model.train import BEST
 
     config = TrainConfig.from_mapping(params)
     epochs: Any = start_training(config, folder, work, split)
     checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()
-    with closing(epochs), closing(SummaryWriter(str(folder))) as curves:
-        warnings = ""
+    with closing(epochs), closing(Curves(folder)) as curves:
         for epoch in epochs:
             numbers = epoch.flat()
-            write_curves(curves, numbers, warnings)
-            warnings = numbers["warnings"]
+            curves.draw(numbers)
             done = numbers["epoch"] >= config.max_epochs
             if done:
                 keep_sample(folder, work.data, split)
@@ -117,16 +114,6 @@ def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:
         # A picture that cannot be written, say on a full disk, takes nothing from a training that is done.
         with suppress(OSError):
             Image.fromarray(draw_sample(folder / BEST, data, split.validation[0])).save(folder / SAMPLE)
-
-
-def write_curves(curves: Any, numbers: Mapping[str, Any], warnings: str) -> None:
-    """One epoch's numbers as points of TensorBoard's curves, and its warnings, where they are not these, as text."""
-    for name, value in numbers.items():
-        if isinstance(value, int | float) and name != "epoch":
-            curves.add_scalar(name, value, numbers["epoch"])
-    if numbers["warnings"] != warnings:
-        curves.add_text("warnings", numbers["warnings"] or "none any more", numbers["epoch"])
-    curves.flush()
 
 
 def check_device(device: str) -> None:

@@ -76,6 +76,9 @@ class PaperSearch:
     def get_trials(self) -> list[PaperTrial]:
         return self.trials
 
+    def get_live_trials(self) -> set[PaperTrial]:
+        return {trial for trial in self.trials if trial.status != Trial.TERMINATED}
+
     def pause_trial(self, trial: PaperTrial, should_checkpoint: bool) -> None:
         assert (trial.status, should_checkpoint) == (Trial.RUNNING, False)
         trial.status = Trial.PAUSED

@@ -15,12 +15,12 @@ from ray.tune.search import Searcher
 
 from data.input_error import InputError
 from model.config import TrainConfig
-from search.history import history_of
+from search.history import history_of, narrowed
 from search.prior import PastTrial
 from search.record import records_from_study
 from search.searcher import StudySearcher
 from search.space import parse_space
-from search.study import STUDY_NAME, objectives_of, open_study, read_study
+from search.study import STUDY_NAME, objectives_of, read_study
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -481,12 +481,14 @@ def test_a_torn_last_line_is_dropped(tmp_path):
     assert len(read_study(journal).trials) == 2
 
 
-@pytest.mark.timeout(60)
-def test_the_lock_of_a_killed_driver_is_broken(tmp_path, monkeypatch):
-    monkeypatch.setattr("search.study.LOCK_GRACE_SECONDS", 3)
-    open_study(tmp_path / "study.log")
-    (tmp_path / "study.log.lock").touch()
-    assert make_searcher(tmp_path).suggest("a")["trial_id"] == "t0000"
+def test_what_samplers_may_be_shown_is_bounded_and_no_less_than_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.searcher.MOST_SHOWN", 4)
+    searcher = make_searcher(tmp_path, num_trials=None)
+    for number in range(30):
+        run_trial(searcher, f"r{number}", [(number * 7 % 30) / 30])
+        known = searcher._history()
+        assert known.ended <= 8
+        assert narrowed(known, 4).get_trials() == narrowed(history_of(searcher.study), 4).get_trials()
 
 
 def test_reading_a_study_that_is_not_there(tmp_path):

@@ -19,7 +19,6 @@ from search.trial import (
     failure_reason,
     failure_status,
     train_and_report,
-    write_curves,
 )
 from tests.toys import colored_squares, split_in_two
 
@@ -64,26 +63,6 @@ def test_a_trial_reports_only_what_is_judged_and_ends_all_the_same(tmp_path: Pat
     assert {"val_auc_roc", "val_auc_pr", "val_dice_per_image", "val_dice_class0"} <= set(record.metrics)
     assert record.parameters
     assert record.gflops_per_megapixel
-
-
-def test_a_warning_stands_among_the_curves_where_it_changes() -> None:
-    texts = []
-
-    class Curves:
-        def add_scalar(self, name: str, value: float, epoch: int) -> None:
-            assert name == "val_dice"
-
-        def add_text(self, name: str, text: str, epoch: int) -> None:
-            texts.append((name, text, epoch))
-
-        def flush(self) -> None:
-            pass
-
-    before = ""
-    for epoch, warnings in enumerate(["", "loss_flat: so; do", "loss_flat: so; do", ""]):
-        write_curves(Curves(), {"epoch": epoch, "val_dice": 0.5, "warnings": warnings}, before)
-        before = warnings
-    assert texts == [("warnings", "loss_flat: so; do", 1), ("warnings", "none any more", 3)]
 
 
 def test_a_trial_answers_only_for_the_memory_that_it_took_itself(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The journal of a run, beside Optuna's own backend, which reads what it writes and writes what it reads."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
+
+import search.journal
+from data.input_error import InputError
+from search.journal import OpenJournal
+from search.study import open_study, read_study
+
+LINES = [{"op_code": 2, "study_id": 0, "user_attr": {"words": "ä\n" * count}} for count in (1, 40, 0, 7, 300, 2)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "study.log"
+
+
+def test_both_read_what_the_other_writes(path: Path) -> None:
+    ours, other = OpenJournal(str(path)), JournalFileBackend(str(path))
+    ours.append_logs(LINES[:2])
+    assert list(other.read_logs(0)) == LINES[:2]
+    other.append_logs(LINES[2:4])
+    ours.append_logs(LINES[4:])
+    assert list(other.read_logs(2)) == LINES[2:]
+    assert list(ours.read_logs(0)) == LINES
+    assert list(ours.read_logs(len(LINES))) == []
+    assert (list(OpenJournal(str(path)).read_logs(0)), list(JournalFileBackend(str(path)).read_logs(0))) == (
+        LINES,
+        LINES,
+    )
+
+
+def test_lines_are_read_once_whatever_piece_they_lie_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = OpenJournal(str(path))
+    journal.append_logs(LINES)
+    for piece in (3000, 3500, 10_000):
+        monkeypatch.setattr(search.journal, "LARGEST_LINE", piece)
+        assert list(OpenJournal(str(path)).read_logs(0)) == LINES
+
+
+def test_who_reads_half_a_line_reads_it_when_it_is_whole(path: Path) -> None:
+    journal = OpenJournal(str(path))
+    with path.open("ab", buffering=0) as other:
+        other.write(b'{"op_code":2}\n{"op_')
+        assert list(journal.read_logs(0)) == [{"op_code": 2}]
+        assert list(journal.read_logs(1)) == []
+        other.write(b'code":3}\n')
+        assert list(journal.read_logs(1)) == [{"op_code": 3}]
+
+
+def test_a_reader_who_leaves_in_the_middle_goes_on_there(path: Path) -> None:
+    journal = OpenJournal(str(path))
+    journal.append_logs(LINES)
+    reading = journal.read_logs(0)
+    assert [next(reading), next(reading)] == LINES[:2]
+    reading.close()
+    assert list(journal.read_logs(2)) == LINES[2:]
+
+
+def test_the_disk_is_waited_for_when_a_trial_begins_or_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
+    journal = OpenJournal(str(path))
+    for operation in JournalOperation:
+        before = len(synced)
+        journal.append_logs([{"op_code": operation}])
+        lasts = operation in (JournalOperation.CREATE_TRIAL, JournalOperation.SET_TRIAL_STATE_VALUES)
+        assert synced[before:] == ([path.stat().st_size] if lasts else [])
+
+
+def test_a_full_disk_is_told_and_the_line_that_was_cut_off_is_dropped(path: Path) -> None:
+    study = open_study(path)
+    study.set_user_attr("seconds", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            study.set_user_attr("seconds", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert open_study(path).user_attrs == read_study(path).user_attrs == {"seconds": 1}
+
+
+def test_a_line_that_is_no_json_is_told(path: Path) -> None:
+    path.write_text('{"op_code":oh}\n')
+    with pytest.raises(InputError, match="is no Optuna journal"):
+        open_study(path)
