@@ -1,19 +1,24 @@
 # make demo    set up, then find a U-net for the embedded synthetic retinas
 # make test    set up, then run the tests        make check   ruff and mypy
+# make drill   set up, then kill searches and see them go on
 # make bench   every benchmark, one after the other
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := $(filter-out benchmarks/outcome.py,$(sort $(wildcard benchmarks/*.py)))
+NO_BENCHMARKS := benchmarks/outcome.py benchmarks/exclusive_times.py benchmarks/light_worker.py
+BENCHMARKS := $(filter-out $(NO_BENCHMARKS),$(sort $(wildcard benchmarks/*.py)))
 
-.PHONY: demo test check bench clean
+.PHONY: demo test drill check bench clean
 
 demo: $(READY)
 	$(BIN)/python -m search.run --max-epochs 15 --num-trials 10
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+	$(BIN)/python -m pytest -m 'not drill' --numprocesses auto --maxprocesses 8 --dist loadgroup
+
+drill: $(READY)
+	$(BIN)/python -m pytest -m drill
 
 check: $(READY)
 	$(BIN)/ruff check .

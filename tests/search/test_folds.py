@@ -122,6 +122,7 @@ def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_ar
     assert kept(tmp_path / after.checkpoint)["fold"] == 3
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_after_kill_9_in_the_middle_no_fold_is_trained_again_or_lost(tmp_path: Path) -> None:
     where, epochs = ("--storage", str(tmp_path), "--name", "mine"), 10

@@ -58,6 +58,7 @@ def test_a_search_is_concluded_that_was_killed_at_its_limit(tmp_path: Path) -> N
         check_limits(read_study(journal), limits, 1.0)
 
 
+@pytest.mark.drill
 def test_a_search_that_is_stopped_with_all_its_processes_says_how_to_go_on(tmp_path: Path) -> None:
     """As a batch system stops a job, and a system its services: SIGTERM to every process at once."""
     where = ("--storage", str(tmp_path), "--name", "mine")

@@ -36,6 +36,7 @@ def wait_for_one_done_and_one_begun(driver: "subprocess.Popen[str]", folder: Pat
     raise AssertionError("the search was over too soon")
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_after_kill_9_a_search_goes_on_with_a_larger_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, where = tmp_path / "mine", ("--storage", str(tmp_path), "--name", "mine")
