@@ -5,7 +5,7 @@ The last thousand must be through as fast as the first, but for a fifth; the dri
 thousand. The scheduler stops nobody, as all trials are alike until their last epoch, so that each has all its reports.
 
 Wide: 200 workers, each with a hundredth of a core, whose epochs are two seconds of sleep; they load no torch, nor other
-packages that they have no use for (see light_worker.py), and so take 15 GiB of memory. Trials,
+packages that they have no use for (see driver/light_worker.py), and so take 15 GiB of memory. Trials,
 their number of epochs, searcher and scheduler are those of a search with the usual settings. The share of the time that
 workers spend in epochs is counted once all of them are at work: two seconds for every epoch that the driver has heard
 of in between, over as long as all of them together might have been at work.
@@ -90,7 +90,7 @@ def search_wide(workers: int, folder: Path) -> dict[str, Any]:
     search.driver.train_split = sleep_through  # type: ignore[assignment]
     light = folder / "light"
     light.mkdir()
-    shutil.copy(Path(__file__).with_name("light_worker.py"), light / "sitecustomize.py")
+    shutil.copy(Path(__file__).parent / "driver" / "light_worker.py", light / "sitecustomize.py")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(light), os.environ.get("PYTHONPATH", "")])
     counted: list[tuple[float, int, int]] = []
     ended: list[int] = []

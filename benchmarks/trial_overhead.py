@@ -22,7 +22,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from exclusive_times import ExclusiveTimes
+from driver.exclusive_times import ExclusiveTimes
 from outcome import conclude, describe_machine, parse_arguments, print_table, spread
 
 TURNS = 3
