@@ -32,9 +32,11 @@ class OpenJournal(BaseJournalBackend):
         self._own: tuple[bytes, list[dict[str, Any]]] = b"", []  # what was added last
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds lines at the end of the file. Raises OSError where the disk is full."""
+        """Adds lines at the end of the file, all or none. Raises OSError where the disk is full."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        if os.write(self._file, lines) < len(lines):
+        written = os.write(self._file, lines)
+        if written < len(lines):
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._own = lines, logs
         if any(log["op_code"] in LASTING for log in logs):

@@ -74,7 +74,7 @@ def test_the_disk_is_waited_for_when_a_trial_begins_or_ends(path: Path, monkeypa
         assert synced[before:] == ([path.stat().st_size] if lasts else [])
 
 
-def test_a_full_disk_is_told_and_the_line_that_was_cut_off_is_dropped(path: Path) -> None:
+def test_a_full_disk_is_told_and_what_is_written_once_there_is_room_again_is_whole(path: Path) -> None:
     study = open_study(path)
     study.set_user_attr("seconds", 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -84,7 +84,8 @@ def test_a_full_disk_is_told_and_the_line_that_was_cut_off_is_dropped(path: Path
             study.set_user_attr("seconds", 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert open_study(path).user_attrs == read_study(path).user_attrs == {"seconds": 1}
+    study.set_user_attr("devices", 3)
+    assert open_study(path).user_attrs == read_study(path).user_attrs == {"seconds": 1, "devices": 3}
 
 
 def test_a_line_that_is_no_json_is_told(path: Path) -> None:
