@@ -96,7 +96,7 @@ def narrowed(history: History, most: int) -> History:
 
 
 def as_if_completed(history: History, names: Collection[str]) -> History:
-    """The history for a sampler that learns from completed trials alone and knows no constraints.
+    """The history for a sampler that learns from completed trials alone, or takes costs from no others.
 
     A trial's value is the share of the others' standings that its own is above, 0..1: a bad ending stands below all,
     then come those that were stopped, by how far they came and how good they were there, and then those that
@@ -153,5 +153,5 @@ def _standing(trial: FrozenTrial) -> Standing | None:
 
 def _cost(trial: FrozenTrial, name: str) -> float:
     """What an ended trial costs; infinitely much where it ended badly, or nothing is known of it."""
-    known = numbers_of(trial.user_attrs["record"], [name])
+    known = numbers_of(trial.user_attrs.get("record", {}), [name])
     return inf if known is None or _standing(trial) == BROKEN else known[0]

@@ -82,7 +82,7 @@ class Together(BaseSampler):
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
         """A value of any other parameter."""
-        return self._rest.sample_independent(study, trial, param_name, param_distribution)
+        return self._rest.sample_independent(_with_costs(study), trial, param_name, param_distribution)
 
 
 def by_sampler(sampler: BaseSampler, history: History, number: int) -> Pick:
@@ -152,7 +152,11 @@ def _make_tpe(_space: Space, seed: int, start_up: int) -> PickOfTrial:
     `group` keeps a parameter that not every trial has from shrinking the space that is drawn together. Trials that
     were stopped count by how far they came; those with a broken constraint stand below all others.
     """
-    return lambda number, history: by_sampler(_tpe(seed, number, start_up), narrowed(history(), MOST_SHOWN), number)
+
+    def pick_of_trial(number: int, history: Callable[[], History]) -> Pick:
+        return by_sampler(_tpe(seed, number, start_up), _with_costs(narrowed(history(), MOST_SHOWN)), number)
+
+    return pick_of_trial
 
 
 def _make_gp(space: Space, seed: int, start_up: int) -> PickOfTrial:
@@ -218,6 +222,11 @@ def _tpe(seed: int, number: int, start_up: int) -> TPESampler:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Argument ``group``", category=ExperimentalWarning)
         return TPESampler(seed=stream(seed, number), multivariate=True, group=True, n_startup_trials=start_up)
+
+
+def _with_costs(history: History) -> History:
+    """The trials as TPE is to see them: of a stopped one it would take its last `val_dice`, and none of its costs."""
+    return as_if_completed(history, ()) if len(history.directions) > 1 else history
 
 
 def _impossible(name: str, _distribution: BaseDistribution) -> Any:

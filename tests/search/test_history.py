@@ -62,7 +62,8 @@ def test_each_cost_is_the_share_of_the_others_that_are_cheaper():
     ):
         one = trial(PRUNED, [0.1 * (number + 1)], bad=number == 4)
         one.state, one.values = state, [0.9 - number, parameters] if state == COMPLETE else None
-        one.set_user_attr("record", {"parameters": parameters})
+        if parameters is not None:
+            one.set_user_attr("record", {"parameters": parameters})
         study.add_trial(one)
     shown = as_if_completed(history_of(study), {"x"}).get_trials(deepcopy=False)
     # Standings: the bad one, stopped ones 0.3, 0.4 and 0.6, then -0.1 and 0.9. Costs: 10 twice, 30, 50, and the worst.

@@ -173,16 +173,21 @@ def test_with_several_objectives_it_comes_there_at_little_cost(tmp_path, name, c
     assert sum(config["augmentation"] for config in tried[count // 2 :]) / len(late) < 0.3, "at random it would be 0.5"
 
 
-def test_tpe_spreads_along_the_front(tmp_path):
-    # The wider the better and the larger.
-    searcher = make(tmp_path, "tpe", ["only,width=4:64"], num_trials=40, objectives=("val_dice", "parameters"))
-    widths = []
-    for number in range(40):
-        widths.append(width := searcher.suggest(f"r{number}")["width"])
-        found = {"val_dice": width / 100, "parameters": width**2, "status": "completed"}
-        searcher.on_trial_complete(f"r{number}", {"epoch": 1} | found)
-    assert min(widths[20:]) < 16
-    assert max(widths[20:]) > 52
+@pytest.mark.parametrize("one_completes_of", [1, 20])
+def test_tpe_keeps_away_from_what_only_costs_whether_trials_complete_or_are_stopped(tmp_path, one_completes_of):
+    texts, weighed = ["only,width=4:64,augmentation=0:1"], ("val_dice", "parameters")
+    searcher = make(tmp_path, "tpe", texts, num_trials=60, seed=1, objectives=weighed)
+    configs = []
+    for number in range(60):
+        configs.append(config := searcher.suggest(f"r{number}"))
+        cost = 100 * config["width"] + round(6000 * config["augmentation"])
+        found = {"epoch": 1, "val_dice": config["width"] / 100, "parameters": cost}
+        done = {"status": "completed"} if number % one_completes_of == 0 else {}
+        searcher.on_trial_complete(f"r{number}", found | done)
+    late = configs[30:]
+    assert sum(config["augmentation"] for config in late) / len(late) < 0.3, "at random it would be 0.5"
+    assert min(config["width"] for config in late) < 16, "the front has them all"
+    assert max(config["width"] for config in late) > 40
 
 
 def test_an_unknown_name_is_refused():
