@@ -5,7 +5,6 @@ costs where these are objectives, too (see `search.pareto.scores`).
 """
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,8 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         self._rungs = rungs
         self._costs = costs
         self._best: dict[str, Standing] = {}  # by our trial id
-        self._points: dict[tuple[int, str], Point] = {}  # what trials had shown by a rung, by the id that Ray has there
+        # With costs, what trials had shown by a rung, by the id that Ray has there.
+        self._points: dict[tuple[int, str], Point] = {}
         shares = np.exp([len(bracket._rungs) for bracket in self._brackets])
         self._shares = shares / shares.sum()
 
@@ -59,8 +59,8 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
             our_id = trial.user_attrs.get(TRIAL_ID, "")
             for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
                 self._best[our_id] = self._rungs.standing(epoch, point[0])
-                bracket, stand_in = self._bracket_of(our_id), SimpleNamespace(trial_id=our_id)
-                bracket.on_result(stand_in, epoch, self._score(bracket, our_id, epoch, point)[0])
+                _, recorded = self._keep(self._bracket_of(our_id), our_id, epoch, point)
+                recorded[our_id] = point[0]  # with costs, the next to come has all scored anew
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Takes in a trial; one that goes on from an earlier session keeps its places, now under Ray's id of it."""
@@ -71,7 +71,8 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         for rung, recorded in bracket._rungs:
             if our_id in recorded:
                 recorded[trial.trial_id] = recorded.pop(our_id)
-                self._points[rung, trial.trial_id] = self._points.pop((rung, our_id))
+                if self._costs:
+                    self._points[rung, trial.trial_id] = self._points.pop((rung, our_id))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ray's decision on the trial; a result in which an objective is no finite number does not count."""
@@ -110,15 +111,21 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         There are none where it comes to no rung. trial_id: that which Ray has on its rungs. The others get their
         numbers anew: with several objectives these depend on all who are there.
         """
+        rung, others = self._keep(bracket, trial_id, epoch, point)
+        if not self._costs or not others:
+            return point[0], others
+        *of_others, own = scores([self._points[rung, one] for one in (*others, trial_id)])
+        others |= dict(zip(others, of_others, strict=True))
+        return own, others
+
+    def _keep(self, bracket: Any, trial_id: str, epoch: int, point: Point) -> tuple[int, dict[str, float]]:
+        """The rung that the trial comes to now, 0 for none, with the numbers of the others there; keeps what costs."""
         for rung, recorded in bracket._rungs:
             if epoch >= rung and trial_id not in recorded:
-                self._points[rung, trial_id] = point
-                if not self._costs:
-                    return point[0], recorded
-                *others, own = scores([self._points[rung, one] for one in (*recorded, trial_id)])
-                recorded |= dict(zip(recorded, others, strict=True))
-                return own, recorded
-        return point[0], {}
+                if self._costs:
+                    self._points[rung, trial_id] = point
+                return rung, recorded
+        return 0, {}
 
 
 class PromotingScheduler(PatientScheduler):
@@ -242,13 +249,13 @@ class PromotingScheduler(PatientScheduler):
             del self._waits_at[self._leader]
             tune_controller.search_alg.searcher.take_place(leader.trial_id)
             return leader
+        ordered = {rung: sorted(self._scores(rung).values(), reverse=True) for rung in self._recorded}
         for trial in waiting:
             our_id = our_id_of(trial)
             rung = self._waits_at[our_id]
-            found = self._scores(rung)
-            ahead = sorted(found.values(), reverse=True)[: max(1, len(found) // REDUCTION)]
-            point = self._recorded[rung][our_id]
-            self._reasons[trial.trial_id] = behind(point, self._costs, rung, ahead[-1], len(found))
+            found, point = ordered[rung], self._recorded[rung][our_id]
+            cutoff = found[max(1, len(found) // REDUCTION) - 1]
+            self._reasons[trial.trial_id] = behind(point, self._costs, rung, cutoff, len(found))
             tune_controller.stop_trial(trial)
         return None
 
@@ -321,7 +328,10 @@ def points_by_epoch(trial: FrozenTrial, rungs: Rungs, costs: Sequence[str]) -> d
 
 
 def behind(point: Point, costs: Sequence[str], epoch: int, cutoff: float, count: int) -> str:
-    """Why a trial did not go on from a rung. cutoff: `val_dice` of the best third; count: how many came so far."""
+    """Why a trial did not go on from a rung. count: how many came so far.
+
+    cutoff: `val_dice` that the best third have at least; with costs it is a score, which is not told.
+    """
     why = f"best val_dice {point[0]:.4f} by epoch {epoch}"
     if not costs:
         return f"{why} is not among the best third ({cutoff:.4f})"

@@ -20,17 +20,11 @@ def fronts(points: tuple[Point, ...]) -> tuple[int, ...]:
     """
     if not points:
         return ()
-    losses = np.array(points, dtype=np.float64).T  # (objectives, n)
-    losses[0] *= -1
-    order = np.lexsort(losses[::-1])  # nobody is beaten by one who comes after it
-    losses, found = losses[:, order], np.zeros(len(points), dtype=np.int64)
-    for place in range(len(points)):
-        before, own = losses[:, :place], losses[:, place, None]
-        beaten_by = (before <= own).all(axis=0) & (before < own).any(axis=0)
-        found[place] = found[:place].max(initial=-1, where=beaten_by) + 1
-    of_points = np.empty_like(found)
-    of_points[order] = found
-    return tuple(of_points.tolist())
+    from optuna.study._multi_objective import _fast_non_domination_rank  # takes longer to load than commands to begin
+
+    losses = np.array(points, dtype=np.float64)  # (n, objectives)
+    losses[:, 0] *= -1
+    return tuple(_fast_non_domination_rank(losses).tolist())
 
 
 def scores(points: Sequence[Point]) -> list[float]:

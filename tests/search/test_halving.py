@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
+from search import halving
 from search.halving import HalvingScheduler, PromotingScheduler
 from search.rungs import Rungs
 from search.schedulers import make_scheduler
@@ -113,6 +114,14 @@ def test_with_costs_an_interrupted_search_comes_to_the_same_ends(name: str) -> N
         again = make_scheduler(name, **asked, study=first.study())
         second = PaperSearch(again, values, done=first.done, ended=first.ended, session="2", costs=WEIGHTS).run()
         assert (second.ended, second.done) == (undisturbed.ended, undisturbed.done)
+
+
+@pytest.mark.parametrize("name", ["asha", "asha_promote"])
+def test_trials_of_earlier_sessions_are_not_compared_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"max_epochs": 9, "costs": ["parameters"]}
+    earlier = PaperSearch(make_scheduler(name, **asked), steady(0.9, 0.8), costs=WEIGHTS).run()
+    monkeypatch.setattr(halving, "scores", None)  # a thousand trials would take as many times as long
+    make_scheduler(name, **asked, study=earlier.study())
 
 
 @pytest.mark.parametrize("name", ["asha", "asha_promote"])

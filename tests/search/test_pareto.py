@@ -25,8 +25,12 @@ def beats(one: Point, other: Point) -> bool:
     return all(mine <= theirs for mine, theirs in zip(*losses, strict=True)) and losses[0] != losses[1]
 
 
+def points_of(objectives: int) -> st.SearchStrategy[list[Point]]:
+    return st.lists(st.tuples(*[st.integers(0, 3).map(float)] * objectives), max_size=25)
+
+
 @PROPERTY
-@given(st.lists(st.tuples(*[st.integers(0, 3).map(float)] * 3), max_size=25))
+@given(points_of(2) | points_of(3))
 def test_a_front_is_one_more_than_the_last_of_those_that_beat_it(points: list[Point]) -> None:
     found = fronts(tuple(points))
     for point, front in zip(points, found, strict=True):
