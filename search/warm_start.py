@@ -51,6 +51,9 @@ def _best_trials(run: Path, objectives: Sequence[str]) -> list[TrialRecord]:
     if not good:
         raise InputError(f"warm_start {str(run)!r} has no trial that came to a val_dice: leave it out.")
     known = [name for name in objectives if all(point_of(record, [name]) for record in good)]
-    found = zip(good, scores([point_of(record, known) or () for record in good]), strict=True)
-    good = [record for record, _ in sorted(found, key=lambda one: (one[0].folds, one[1]), reverse=True)]
-    return good[: max(1, min(MOST_OF_A_RUN, len(good) // BEST_OF))]
+    best: list[TrialRecord] = []
+    for folds in sorted({record.folds for record in good}, reverse=True):  # means over as many compare
+        alike = [record for record in good if record.folds == folds]
+        found = zip(alike, scores([point_of(record, known) or () for record in alike]), strict=True)
+        best += [record for record, _ in sorted(found, key=lambda one: one[1], reverse=True)]
+    return best[: max(1, min(MOST_OF_A_RUN, len(best) // BEST_OF))]

@@ -81,6 +81,13 @@ def test_more_folds_count_more(tmp_path):
     assert past_trials([run], SAME)[0].values == configs_of(run)[1]
 
 
+def test_trials_of_fewer_folds_do_not_change_the_order_of_those_of_more(tmp_path):
+    # Beside the first two alone, the one of a single fold would put the better one on the second front.
+    results = [done(0.6, folds=5, parameters=50), done(0.7, folds=5, parameters=100), done(0.8, parameters=60)]
+    run = run_of(tmp_path / "run", results)
+    assert past_trials([run], SAME, ("val_dice", "parameters"))[0].values == configs_of(run)[1]
+
+
 def test_other_data_count_less_and_come_later(tmp_path):
     other = run_of(tmp_path / "other", [done(0.9)] * 5, OTHER)
     same = run_of(tmp_path / "same", [done(0.5)] * 10)
