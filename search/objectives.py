@@ -29,7 +29,8 @@ def read_objectives(text: str) -> tuple[str, ...]:
         if name not in (VAL_DICE, *COSTS):
             raise unknown_name("objective", name, (VAL_DICE, *COSTS))
     if first != VAL_DICE:
-        raise InputError(f"objective {text!r} must begin with {VAL_DICE}: write {VAL_DICE},{first}.")
+        others = [name for name in (first, *costs) if name != VAL_DICE]
+        raise InputError(f"objective {text!r} must begin with {VAL_DICE}: write {','.join([VAL_DICE, *others])}.")
     if len({first, *costs}) <= len(costs):
         raise InputError(f"objective {text!r} names one twice: name each once.")
     return VAL_DICE, *(name for name in COSTS if name in costs)

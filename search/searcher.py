@@ -251,6 +251,9 @@ class StudySearcher(Searcher):
         if epoch is not None and val_dice is not None and epoch not in trial.intermediate_values:
             self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, val_dice)
         record = TrialRecord(**trial.user_attrs["record"]).updated(result)
+        missing = [name for name in self._objectives if point_of(record, [name]) is None]
+        if record.status == "completed" and missing:
+            record = record.updated({"status": "failed", "reason": f"it ended without any {missing[0]}"})
         self._save(trial, record)
         return record
 

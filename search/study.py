@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import optuna
@@ -32,8 +33,9 @@ def open_study(journal: Path, objectives: Sequence[str] = (VAL_DICE,)) -> optuna
     storage = _storage(journal, OpenJournal)
     directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)]
     study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions, load_if_exists=True)
-    if study.directions != directions:
-        found = ", ".join(direction.name.lower() for direction in study.directions)
+    if study.directions != directions or study.metric_names not in (None, list(objectives)):
+        told = zip_longest([one.name.lower() for one in study.directions], study.metric_names or (), fillvalue="")
+        found = ", ".join(" ".join(words).strip() for words in told)
         asked = " and minimize ".join([f"maximize {VAL_DICE}", *objectives[1:]])
         raise InputError(f"study {str(journal)!r} is told to {found}, not to {asked}: name another run.")
     if len(objectives) > 1 and study.metric_names is None:

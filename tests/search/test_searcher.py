@@ -100,14 +100,26 @@ def test_a_search_with_several_objectives_goes_on_with_the_same_ones(tmp_path):
     resumed = make_searcher(tmp_path, objectives=WEIGHED)
     assert objectives_of(resumed.study) == WEIGHED
     assert resumed.suggest("c")["trial_id"] == "t0001"
-    message = "is told to maximize, minimize, not to maximize val_dice: name another run"
-    with pytest.raises(InputError, match=message):
-        make_searcher(tmp_path)
+    for other, asked in (((), ""), (("latency_ms",), " and minimize latency_ms")):
+        message = (
+            f"is told to maximize val_dice, minimize parameters, not to maximize val_dice{asked}: name another run"
+        )
+        with pytest.raises(InputError, match=message):
+            make_searcher(tmp_path, objectives=("val_dice", *other))
     (tmp_path / "other").mkdir()
     make_searcher(tmp_path / "other")
     message = "is told to maximize, not to maximize val_dice and minimize parameters and minimize latency_ms: name"
     with pytest.raises(InputError, match=message):
         make_searcher(tmp_path / "other", objectives=(*WEIGHED, "latency_ms"))
+
+
+def test_a_completed_trial_without_its_cost_has_failed(tmp_path):
+    searcher = make_searcher(tmp_path, objectives=("val_dice", "parameters", "latency_ms"))
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", report(1, 0.7, "completed", parameters=99))
+    (record,) = records_from_study(searcher.study)
+    assert (record.status, record.reason) == ("failed", "it ended without any latency_ms")
+    assert only_trial(searcher).constraints == {"bad_ending": 1.0}
 
 
 def test_the_checkpoint_is_that_of_the_best_epoch(tmp_path):
