@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from data.input_error import InputError
 from model.checkpoint import ModelCard, load_tensors, save_tensors
+from model.config import TrainConfig
 from model.device import random_state, set_random_state
 from model.optimisation import MovingAverage, restore_schedule, schedule_facts
 from model.progress import Progress
@@ -144,6 +145,8 @@ def load_state(path: Path, card: ModelCard) -> Snapshot:
     """What `save_state` wrote. Raises InputError for a damaged file, and for that of other data or another config."""
     tensors, facts = load_tensors(path)
     asked, found = json.loads(json.dumps(asdict(card))), facts.get("card")
+    if isinstance(found, dict) and isinstance(found.get("config"), dict):
+        found["config"] = {**asdict(TrainConfig()), **found["config"]}  # what it did not know yet was at its default
     if found != asked:
         raise InputError(
             f"{str(path)!r} was written by a training with another config or other data{_difference(found, asked)}; "

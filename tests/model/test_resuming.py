@@ -11,7 +11,7 @@ from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
 from model import epoch as stepping
 from model import train as training
-from model.checkpoint import WEIGHTS, save_tensors
+from model.checkpoint import WEIGHTS, load_tensors, save_tensors
 from model.progress import EpochReport
 from model.train import (
     BEST,
@@ -132,6 +132,18 @@ def test_the_state_of_another_config_is_refused(
     with pytest.raises(InputError, match="was written by a training with another config or other data") as refused:
         next(iter(train(replace(SHORT, **change), *squares, folder=tmp_path, resume=True)))
     assert str(tmp_path / LAST) in str(refused.value)
+
+
+def test_a_training_goes_on_that_began_before_a_setting_was_known(
+    squares: tuple[SegmentationData, Split], tmp_path: Path
+) -> None:
+    next(iter(train(SHORT, *squares, folder=tmp_path)))
+    tensors, facts = load_tensors(tmp_path / LAST)
+    del facts["card"]["config"]["compiled"]
+    save_tensors(tmp_path / LAST, tensors, facts)
+    assert next(iter(train(SHORT, *squares, folder=tmp_path, resume=True))).epoch == 1, "that which it repeats"
+    with pytest.raises(InputError, match="compiled False there, True here"):
+        next(iter(train(replace(SHORT, compiled=True), *squares, folder=tmp_path, resume=True)))
 
 
 def test_the_state_of_other_data_is_refused(squares: tuple[SegmentationData, Split], tmp_path: Path) -> None:
