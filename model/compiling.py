@@ -11,6 +11,7 @@ from data.input_error import InputError
 from model.unet import UNet
 
 BACKEND = "inductor"
+NOTES = ("torch._inductor", "torch.utils.cpp_extension")  # loggers of what compiles, and looks for what it takes
 
 
 def compile_passes(network: UNet, device: torch.device) -> Callable[[Tensor], list[Tensor]]:
@@ -22,17 +23,19 @@ def compile_passes(network: UNet, device: torch.device) -> Callable[[Tensor], li
 
     Raises InputError where this machine cannot compile for the device.
     """
-    # What torch notes while it compiles says nothing to who trains; what TORCH_LOGS asks for still shows.
-    logging.getLogger("torch").setLevel(logging.ERROR)
+    # What these note says nothing to who trains; what TORCH_LOGS asks for still shows, and that torch gives up.
+    for name in NOTES:
+        logger = logging.getLogger(name)
+        logger.setLevel(logger.level or logging.ERROR)
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     torch.compiler.reset()
     try:
         torch.compile(lambda numbers: numbers + 1, backend=BACKEND)(torch.ones(8, device=device))
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         reason = getattr(error, "inner_exception", error)  # in words of its own, without torch's advice for debugging
         words = str(reason).strip().partition("\n")[0]
         raise InputError(
             f"compiled True cannot be had on {device} here ({words}): install what compiles for it, such as g++ and "
-            "Python's headers, or turn compiled off."
+            "Python's headers, let TORCHINDUCTOR_CACHE_DIR name a folder that can be written, or turn compiled off."
         ) from error
     return torch.compile(network.logits_of_passes, backend=BACKEND)

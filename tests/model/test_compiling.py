@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
 from model import compiling, start
 from model import epoch as stepping
@@ -128,14 +129,20 @@ def test_parts_of_batches_and_weights_held_still_make_it_compile_a_few_times(
     assert len(graphs) == 1 + 2 + 1
 
 
-def test_what_was_compiled_before_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_compiled_before_does_not_count_and_giving_up_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     from torch._dynamo import config
 
     graphs = count_compilings(monkeypatch)
     with config.patch(recompile_limit=1):
         for channels in (2, 3):
-            compile_passes(cast("UNet", Block(channels)), CPU)(torch.rand(2, 3, 16, 16))
+            passes = compile_passes(cast("UNet", Block(channels)), CPU)
+            passes(torch.rand(2, 3, 16, 16))
+        assert capfd.readouterr() == ("", "")
+        passes(torch.rand(3, 3, 16, 16))
     assert len(graphs) == 2 * (1 + 1)
+    assert "hit config.recompile_limit" in capfd.readouterr().err
 
 
 def test_what_is_not_finite_is_found_inside_a_compiled_network(
@@ -145,6 +152,13 @@ def test_what_is_not_finite_is_found_inside_a_compiled_network(
     monkeypatch.setattr(start, "set_pixel_statistics", lambda network, *_: network.pixel_deviation.zero_())
     with pytest.raises(TrainingFailure, match=r"first not finite: the input of passes\.0 "):
         next(iter(train(COMPILED, *squares)))
+
+
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"compiled True cannot be had on cpu here \(.*file.*TORCHINDUCTOR_CACHE_DIR"):
+        compile_passes(cast("UNet", Block(2)), CPU)
 
 
 def test_a_machine_without_a_compiler_refuses_before_anything_is_trained(
