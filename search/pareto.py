@@ -20,7 +20,7 @@ def fronts(points: tuple[Point, ...]) -> tuple[int, ...]:
     """
     if not points:
         return ()
-    from optuna.study._multi_objective import _fast_non_domination_rank  # takes longer to load than commands to begin
+    from optuna.study._multi_objective import _fast_non_domination_rank  # commands begin without Optuna
 
     losses = np.array(points, dtype=np.float64)  # (n, objectives)
     losses[:, 0] *= -1
