@@ -4,8 +4,11 @@ import dataclasses
 import inspect
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -38,7 +41,7 @@ def run_command(
         then the first source that has a value; None leaves a setting as it is.
 
     Returns the function's own exit code (None is 0), 2 after an InputError or a command line that cannot be read (one
-    line on the error stream), 130 after an interrupt (one line, too). Any other exception is ours, and goes through.
+    line on the error stream), 130 after Ctrl-C or SIGTERM (one line, too). Any other exception is ours, and goes through.
     """
     from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 
@@ -55,7 +58,8 @@ def run_command(
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-        return command(*bound.args, **bound.kwargs) or OK
+        with sigterm_interrupts():
+            return command(*bound.args, **bound.kwargs) or OK
     except UnusedCliTokensError as mistake:
         return _refuse(f"unexpected {' '.join(mistake.unused_tokens or ())!r}: options start with --; see --help.")
     except UnknownOptionError as mistake:
@@ -66,6 +70,19 @@ def run_command(
     except KeyboardInterrupt:
         print("interrupted; the same command begins again", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Inside, SIGTERM, by which a batch system stops a job, is a KeyboardInterrupt, as Ctrl-C is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def python() -> str:

@@ -139,7 +139,7 @@ def search(
         ),
     )
     try:
-        with ending.interruptible():
+        with ending.interruptible(own_ray=settings.address is None):
             if not ending.stop_all():
                 tuner.fit()
         reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)

@@ -60,10 +60,11 @@ class Ending(Stopper):
         return now >= self._not_before and (self._heard or now >= self._at_the_latest)
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Inside, the first Ctrl-C ends the search in good order; a second one, or a polite kill, leaves at once.
+    def interruptible(self, *, own_ray: bool) -> Iterator[None]:
+        """Inside, the first Ctrl-C or SIGTERM ends the search in good order; a second one leaves at once.
 
-        A polite kill (SIGTERM) often goes to all processes together, and Ray's end before anything can be put in order.
+        own_ray: whether Ray is deaf to SIGTERM (see `search/resources.py`). One that is not ends together with this
+        process, and then the first SIGTERM leaves at once, too: nobody would answer.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -71,14 +72,15 @@ class Ending(Stopper):
 
         def interrupt(_number: int, _frame: object) -> None:
             self.interrupted = True
-            signal.signal(signal.SIGINT, leave)
+            for one in before:
+                signal.signal(one, leave)
 
         def leave(_number: int, _frame: object) -> None:
             self.interrupted = True
             raise KeyboardInterrupt
 
         before = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt)}
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, leave)
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, interrupt if own_ray else leave)
         try:
             yield
         except KeyboardInterrupt:

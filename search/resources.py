@@ -4,8 +4,9 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def running_ray(address: str | None) -> Iterator[None]:
     else:
         code = {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
         try:
-            with silenced():
+            with silenced(), keeping_sigterm():
                 # For "auto", Ray itself finds the token of this machine's cluster.
                 ray.init(address=address, runtime_env=code, **quiet)
         except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
@@ -128,17 +129,40 @@ def start_ray(quiet: Mapping[str, Any]) -> None:
     Who stops a service or a batch job sends it to all its processes at once, and Ray's would be gone before the search
     could be put in order.
     """
+    import psutil
     import ray
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # which they inherit
     try:
-        ray.init(address="local", include_dashboard=False, **quiet)
+        with keeping_sigterm():
+            ray.init(address="local", include_dashboard=False, **quiet)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     node: Any = ray._private.worker._global_node
-    end_processes = node.kill_all_processes
-    # At its shutdown Ray would send them a SIGTERM and wait for a second, one after the other.
-    node.kill_all_processes = lambda **_: end_processes(check_alive=False)
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    end_those_of_ray = node.kill_all_processes
+
+    def end_processes(**_: Any) -> None:
+        """Ends them all, in place of Ray, which would send each a SIGTERM and wait for a second."""
+        with suppress(psutil.NoSuchProcess):
+            started = raylet.children(recursive=True)
+            end_those_of_ray(check_alive=False)
+            for process in started:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    node.kill_all_processes = end_processes
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Keeps what this process does at a SIGTERM as it is: Ray, when it starts, would have it leave at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
