@@ -25,7 +25,9 @@ class _Unit:
     part: Part | None
 
 
-def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tuple[Split, ...]:
+def split_data(
+    data: SegmentationData, splitting: Splitting | None = None, *, as_before: bool = False
+) -> tuple[Split, ...]:
     """The parts that a person or the owner of the data named, and where none is named, parts drawn by the seed.
 
     One split, or one for each fold. Groups are those of the reader, or of `group_by`, and are never parted.
@@ -43,12 +45,14 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
 
     The same seed gives the same parts on any machine, in whatever order the images come.
 
+    as_before: lets settings pass that would do nothing, for what began with them.
+
     Raises InputError for settings out of range, ids that name no image or two parts, a group that is parted, names
     without a group, a fraction of a part that is named already, a seed where nothing is drawn, and when there are not
     enough images or groups.
     """
     splitting = splitting or Splitting()
-    check_splitting(splitting)
+    check_splitting(splitting, as_before=as_before)
     groups = data.groups
     if splitting.group_by is not None:
         groups = find_groups(splitting.group_by, data.names)
@@ -61,7 +65,8 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
             )
     units = _units(data, groups, _find_parts(data, groups, splitting))
     owned = {part: [unit for unit in units if unit.part == part] for part in PARTS}
-    _check_fractions(owned, splitting, data.source)
+    if not as_before:
+        _check_fractions(owned, splitting, data.source)
     pool = owned["train"] + [unit for unit in units if unit.part is None]
     if splitting.folds > 1:
         pool += owned["validation"]
@@ -70,7 +75,7 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
         wanted["validation"] = splitting.validation_fraction
     if not owned["test"] and splitting.test_fraction > 0:
         wanted["test"] = splitting.test_fraction
-    if not wanted and splitting.folds == 1 and splitting.split_seed != Splitting().split_seed:
+    if not (as_before or wanted) and splitting.folds == 1 and splitting.split_seed != Splitting().split_seed:
         raise InputError(
             f"split_seed {splitting.split_seed} would do nothing: all parts of {data.source!r} are named already, by "
             "its owner or by ids; leave it out, or let every image choose once with --folds."
@@ -91,8 +96,8 @@ def split_data(data: SegmentationData, splitting: Splitting | None = None) -> tu
     )
 
 
-def check_splitting(splitting: Splitting) -> None:
-    """Raises InputError for settings that no data can be split by."""
+def check_splitting(splitting: Splitting, *, as_before: bool = False) -> None:
+    """Raises InputError for settings that no data can be split by. as_before: as for `split_data`."""
     if not 0 < splitting.validation_fraction < 1:
         raise InputError(
             f"validation_fraction {splitting.validation_fraction} must be above 0 and below 1, such as 0.2."
@@ -105,7 +110,7 @@ def check_splitting(splitting: Splitting) -> None:
         )
     if splitting.folds < 1:
         raise InputError(f"folds {splitting.folds} must be 1 or more: 1 is a single split, 5 are usual.")
-    for name in ("validation_ids", "validation_fraction"):
+    for name in ("validation_ids",) if as_before else ("validation_ids", "validation_fraction"):
         value = getattr(splitting, name)
         if splitting.folds > 1 and value != getattr(Splitting(), name):
             raise InputError(

@@ -1,9 +1,11 @@
 """Models that answer together: the folder that names them, and the mean of their probabilities as one network."""
 
 import math
+import operator
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +112,12 @@ def open_models(folder: Path, device: torch.device | str = "cpu") -> list[Model]
     return models
 
 
+def weighted_mean(probabilities: Iterable[Tensor], weights: Iterable[float]) -> Tensor:
+    """The mean of what several models find, by weights that come to 1; in 0..1, where rounding would lead beyond."""
+    parts = (weight * found for found, weight in zip(probabilities, weights, strict=True))
+    return reduce(operator.add, parts).clamp(0, 1)
+
+
 class MeanNetwork(nn.Module):
     """Several networks as one: logits whose probabilities are the weighted mean of theirs.
 
@@ -126,18 +134,19 @@ class MeanNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, outputs, H, W) for images (N, C, H, W) in 0..255."""
-        mean: Tensor | None = None
-        for network, card, weight in zip(self.networks, self._cards, self._weights, strict=True):
-            bfloat16 = uses_bfloat16(card.config.precision, images.device)
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
-                logits: Tensor = network(images)
-            if len(self.networks) == 1:
-                return logits.float()  # not to lose digits on the way through the probabilities
-            part = class_probabilities(logits.float(), card.label_mode) * weight  # (N, K, H, W)
-            mean = part if mean is None else mean + part
-        assert mean is not None
-        mean = mean.clamp(0, 1)  # of several, rounding may lead beyond
-        if self._cards[0].label_mode != MULTICLASS:
+        if len(self.networks) == 1:
+            return next(self._logits(images))  # not to lose digits on the way through the probabilities
+        label_mode = self._cards[0].label_mode
+        found = (class_probabilities(logits, label_mode) for logits in self._logits(images))
+        mean = weighted_mean(found, self._weights)  # (N, K, H, W)
+        if label_mode != MULTICLASS:
             return mean.logit()
         background = (1 - mean.sum(dim=1, keepdim=True)).clamp(min=0)
         return torch.cat([background, mean], dim=1).log()
+
+    def _logits(self, images: Tensor) -> Iterator[Tensor]:
+        for network, card in zip(self.networks, self._cards, strict=True):
+            bfloat16 = uses_bfloat16(card.config.precision, images.device)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+                logits: Tensor = network(images)
+            yield logits.float()

@@ -21,7 +21,7 @@ from data.replacing import write_text
 from data.segmentation_data import MULTICLASS, Preparation, UInt8
 from data.synthetic import draw_retina
 from model.checkpoint import ModelCard
-from model.ensemble import Model, open_models
+from model.ensemble import Model, open_models, weighted_mean
 from model.losses import class_probabilities
 from model.portable import FORMATS, INPUT, OUTPUT, Run, portable, trace
 from model.predict import find_pictures
@@ -72,10 +72,9 @@ def largest_difference(run: Run, models: Sequence[Model], pictures: Sequence[Ten
     exact = [model._replace(network=copy.deepcopy(model.network).double()) for model in models]
     differences = []
     for picture in pictures:
-        parts = [
-            weight * class_probabilities(network(picture.double()), card.label_mode) for network, card, weight in exact
-        ]
-        differences.append((run(picture) - torch.stack(parts).sum(dim=0)).abs().max())
+        found = (class_probabilities(network(picture.double()), card.label_mode) for network, card, _ in exact)
+        mean = weighted_mean(found, [model.weight for model in exact])
+        differences.append((run(picture) - mean).abs().max())
     return float(torch.stack(differences).max())
 
 

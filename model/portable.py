@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from data.input_error import InputError
 from data.segmentation_data import LabelMode
-from model.ensemble import Model
+from model.ensemble import Model, weighted_mean
 from model.losses import class_probabilities
 from model.unet import UNet
 
@@ -63,8 +63,7 @@ class PortableMean(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The mean probabilities (N, K, H, W) of the pictures."""
-        weighted = [weight * member(images) for member, weight in zip(self.members, self.weights, strict=True)]
-        return torch.stack(weighted).sum(dim=0)
+        return weighted_mean((member(images) for member in self.members), self.weights)
 
 
 def portable(models: Sequence[Model]) -> nn.Module:

@@ -27,7 +27,7 @@ def check_settings(settings: SearchSettings, space: Space) -> None:
     usual = SearchSettings()
     for name in SAID_IN_BOTH:
         value, domain = getattr(settings, name), space.domains.get(name)
-        if value != getattr(usual, name) and domain is not None and not domain.holds(value):
+        if value != getattr(usual, name) and domain is not None and domain.ends != (value,):
             raise InputError(
                 f"{name} {value!r} would do nothing, for the space has {name}={write_words(name, domain)}: "
                 f"leave --{name.replace('_', '-')} or the space's {name} out."

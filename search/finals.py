@@ -83,12 +83,8 @@ def finals(
     *,
     top: Annotated[int, "How many of the best trials to train again."] = 3,
     seeds: Annotated[int, "How often to train each, every time with another seed; 2 or more."] = 3,
-    cpus_per_trial: Annotated[
-        float | None, "CPU cores of one training; otherwise as the search was told, or 1."
-    ] = None,
-    gpus_per_trial: Annotated[
-        float | None, "GPUs of one training, 0.5 for half; otherwise as the search was told."
-    ] = None,
+    cpus_per_trial: Annotated[float | None, "CPU cores of one training; otherwise as in the search."] = None,
+    gpus_per_trial: Annotated[float | None, "GPUs of one training, 0.5 for half; otherwise as in the search."] = None,
     address: Annotated[str | None, "Ray cluster to join: host:port, or auto for this machine's."] = None,
 ) -> int:
     """Trains the best trials of a run again, ranks them by what they surely reach, and reads the test images once.
@@ -179,7 +175,7 @@ def read_data(run: RunFolder, saved: Mapping[str, Any]) -> tuple[SegmentationDat
     splitting = Splitting(**{one.name: saved[one.name] for one in fields(Splitting) if one.name in saved})
     root = saved.get("data_root")
     data = load(str(saved["data"]), root=None if root is None else Path(root), preparation=preparation)
-    splits = split_data(data, splitting)
+    splits = split_data(data, splitting, as_before=True)
     check_same_data(run, describe_data(data, splits))
     return data, splits
 

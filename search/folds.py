@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data.replacing import copy_folder, write_text
 from search.distributed_trial import options_of_task, train_split
 from search.record import BAD_ENDINGS, BETWEEN_WARNINGS, METRICS, TrialRecord, one_line, split_warnings
+from search.resources import Needs
 from search.trial import SAMPLE, Report, Reports, SharedWork
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def train_over_folds(
     )(train_fold)
 
     def start(fold: int) -> Any:
-        return task.remote(params, trial_id, fold, [shared])
+        return task.remote(params, trial_id, fold, work.needs, [shared])
 
     records = [read_record(folder / fold_name(fold), trial_id, params) for fold in range(folds)]
 
@@ -90,12 +91,13 @@ def train_over_folds(
 
 
 def train_fold(
-    params: Mapping[str, Any], trial_id: str, fold: int, shared: "list[ray.ObjectRef[SharedWork]]"
+    params: Mapping[str, Any], trial_id: str, fold: int, needs: Needs, shared: "list[ray.ObjectRef[SharedWork]]"
 ) -> Iterator[tuple[Report, TrialRecord]]:
     """Trains one fold (from 0), in a worker of Ray, and yields each report with the fold's record after it.
 
-    The record is on disk by then, so that what the fold has shown outlives whoever listens. shared: as in
-    `train_over_folds`, in a list, where Ray does not replace it by what it stands for.
+    The record is on disk by then, so that what the fold has shown outlives whoever listens. needs: what it takes, which
+    may be more than when the search began. shared: as in `train_over_folds`, in a list, where Ray does not replace it
+    by what it stands for.
     """
     try:
         import torch  # noqa: F401
@@ -105,7 +107,7 @@ def train_fold(
         os._exit(1)  # a fresh process can
     import ray
 
-    work = ray.get(shared[0])
+    work = replace(ray.get(shared[0]), needs=needs)
     folder = work.folder / trial_id / fold_name(fold)
     record = read_record(folder, trial_id, params)
     for report in train_split(params, folder, fold, work, shared[0]):

@@ -91,7 +91,7 @@ def pack(
     try:
         facts = facts_about(host, facts_of(host), works, data)
         if before is not None and before["facts"] == facts:
-            return Packing(needs=Needs(**before["needs"]), words=f"as before: {before['words']}")
+            return _pack_as_before(before, limits, host, usual_needs)
         if not worth_it:
             return Packing(needs=usual_needs)
         return _pack_by_measure(limits, works, data, split, host, usual_needs, facts, anew=anew)
@@ -100,6 +100,24 @@ def pack(
             needs=usual_needs,
             words=f"one {'GPU' if on_gpus else 'core'} a trial: what is best was not measured ({error})",
         )
+
+
+def _pack_as_before(before: Mapping[str, Any], limits: Limits, host: Host, usual_needs: Needs) -> Packing:
+    """The packing with which the search began; where there are too few trainings for it now, each has more."""
+    needs, most = Needs(**before["needs"]), most_on_each(limits, on_gpus=usual_needs.gpus > 0)
+    if usual_needs.gpus > 0:
+        wider = replace(needs, gpus=max(needs.gpus, 1 / max(gpu_counts(host, usual_needs.cpus, most))))
+    else:
+        at_once = max((trials for trials, _ in cpu_ways(int(host.cpus), most)), default=1)
+        wider = replace(needs, cpus=max(needs.cpus, host.cpus / at_once))
+    how = "as before" if wider == needs else "fewer at a time than before, for there are no more"
+    return Packing(needs=wider, words=f"{how}: {before['words']}")
+
+
+def most_on_each(limits: Limits, *, on_gpus: bool) -> float:
+    """How many of the search's trainings there are for each GPU, or for each machine where there are none."""
+    places = sum(one.gpus if on_gpus else 1.0 for one in machines())
+    return math.inf if limits.trials is None else limits.trials * limits.folds / places
 
 
 def _pack_by_measure(
@@ -118,8 +136,7 @@ def _pack_by_measure(
     facts: under which it is kept. Raises NotMeasuredError.
     """
     on_gpus, usual = usual_needs.gpus > 0, works[0]
-    places = sum(one.gpus if on_gpus else 1.0 for one in machines())
-    most = math.inf if limits.trials is None else limits.trials * limits.folds / places
+    most = most_on_each(limits, on_gpus=on_gpus)
     if on_gpus:
         counts = gpu_counts(host, usual_needs.cpus, most)
 

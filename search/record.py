@@ -74,7 +74,7 @@ class TrialRecord:
 
     @property
     def speaks_against_config(self) -> bool:
-        """Whether its end is the fault of its configuration, and not, maybe, of those that shared its GPU's memory."""
+        """Whether it ended badly by itself: memory that ran out beside others on its GPU may be their fault."""
         beside_others = self.devices is not None and self.devices < 1
         return self.status in BAD_ENDINGS and not (self.status == "out_of_memory" and beside_others)
 

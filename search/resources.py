@@ -144,12 +144,11 @@ def start_ray(quiet: Mapping[str, Any]) -> None:
 
     def end_processes(**_: Any) -> None:
         """Ends them all, in place of Ray, which would send each a SIGTERM and wait for a second."""
-        with suppress(psutil.NoSuchProcess):
-            started = raylet.children(recursive=True)
-            end_those_of_ray(check_alive=False)
-            for process in started:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        started = raylet.children(recursive=True) if raylet.is_running() else []
+        end_those_of_ray(check_alive=False)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     node.kill_all_processes = end_processes
 

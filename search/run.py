@@ -65,13 +65,14 @@ def run(
         print(settings.as_yaml(), end="")
         return OK
     space = parse_space(settings.space, pinned=settings.pinned)
-    check_settings(settings, space)
+    if not settings.resume:  # a run keeps what it began with
+        check_settings(settings, space)
     check_conditions(space)
     check_sources(space)
     limits = settings.limits(most(space, "max_epochs"))
     data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
     check_target(limits.target, data.class_names)
-    splits = split_data(data, settings.splitting)
+    splits = split_data(data, settings.splitting, as_before=settings.resume)
     warnings = check_data(data, splits, settings)
 
     from rich.console import Console
@@ -81,7 +82,7 @@ def run(
         try:
             return search_in(folder, settings, limits, space, data, splits, warnings, console)
         except KeyboardInterrupt:  # while the search began, or was put in order at its end
-            if not folder.trials.exists():
+            if settings.dry_run or not folder.trials.exists():
                 raise
             console.print(f"interrupted; go on with: {resume_command(settings, folder)}")
             return INTERRUPTED

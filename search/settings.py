@@ -94,13 +94,13 @@ class SearchSettings(Splitting, Preparation):
                 read(text)
         if self.name is not None:
             _check_name(self.name)
-        check_splitting(self.splitting)
+        check_splitting(self.splitting, as_before=self.resume)
         if self.scheduler == "wilcoxon" and self.folds < LEAST_FOLDS:
             raise InputError(
                 f"scheduler 'wilcoxon' compares trials fold by fold, and cannot tell by {self.folds}: "
                 f"add --folds {LEAST_FOLDS} or more, or take 'median'."
             )
-        if self.warm_start and self.searcher == "grid":
+        if self.warm_start and self.searcher == "grid" and not self.resume:
             raise InputError(
                 "warm_start would do nothing with searcher 'grid', which tries every combination whatever is known: "
                 "leave it out, or take another searcher."

@@ -1,4 +1,7 @@
 import ast
+import os
+import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,8 +150,16 @@ def test_errors_from_within(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert run_command(mistaken, []) == WRONG_INPUT
     assert refused(capsys) == "error: data 'x' is not here\n"
-    assert run_command(interrupted, []) == INTERRUPTED
-    assert capsys.readouterr().err == "interrupted; the same command begins again\n"
+
+    def stopped() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    for command in (interrupted, stopped):
+        assert run_command(command, []) == INTERRUPTED
+        assert capsys.readouterr().err == "interrupted; the same command begins again\n"
+    assert signal.getsignal(signal.SIGTERM) is before
     with pytest.raises(ValueError, match="ours"):
         run_command(broken, [])
 

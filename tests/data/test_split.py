@@ -344,3 +344,11 @@ def test_a_fraction_of_a_part_that_is_named_already_is_refused(asked: dict[str, 
     assert len(split_data(data, Splitting(**ids))[0].test) == 2
     with pytest.raises(InputError, match=words):
         split_data(data, Splitting(**ids, **asked))
+    usual = split_data(data, Splitting(**ids))
+    assert split_data(data, Splitting(**ids, **asked), as_before=True) == usual, "what began with it goes on"
+
+
+def test_what_began_with_settings_that_do_nothing_goes_on() -> None:
+    data = named(6)
+    for useful, idle in (({"folds": 2}, {"validation_fraction": 0.4}), ({"validation_ids": "1"}, {"split_seed": 7})):
+        assert set(split_data(data, Splitting(**useful | idle), as_before=True)[0].validation) <= set(range(6))

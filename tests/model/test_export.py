@@ -25,7 +25,7 @@ from data.segmentation_data import MULTICLASS, Preparation
 from model import export, portable
 from model.checkpoint import ModelCard, load_model, save_model
 from model.config import TrainConfig
-from model.ensemble import Model, open_models, write_ensemble
+from model.ensemble import Model, open_models, weighted_mean, write_ensemble
 from model.export import export_model, largest_difference, main, synthetic_pictures
 from model.portable import FORMATS, PortableNetwork, trace
 from model.tiles import predict_probabilities
@@ -318,15 +318,22 @@ def test_an_ensemble_is_one_file_that_finds_their_weighted_mean(tmp_path: Path) 
         save_model(tmp_path / f"{seed}", network, card, {})
         folders[f"m{seed}"] = (tmp_path / f"{seed}", float(seed))
     write_ensemble(tmp_path / "both", folders, (0.25, 0.75))
-    assert main(tmp_path / "both", output=tmp_path / "out", format="onnx") == 0
+    assert main(tmp_path / "both", output=tmp_path / "out", format="torch_export") == 0
     described = yaml.safe_load((tmp_path / "out/model.yaml").read_text(encoding="utf-8"))
-    assert described["largest_difference"]["model.onnx"] < 1e-5
+    assert described["largest_difference"]["model.pt2"] < 1e-5
     (one, _, _), (other, _, _) = open_models(tmp_path / "both")
     images = torch.rand(2, 3, 21, 50) * 255
     with torch.inference_mode():
         parts = [predict_probabilities(network, images, MULTICLASS, bfloat16=False) for network in (one, other)]
-    found = FORMATS["onnx"].open(tmp_path / "out/model.onnx")(images)
+    found = FORMATS["torch_export"].open(tmp_path / "out/model.pt2")(images)
     torch.testing.assert_close(found, (parts[0] + 2 * parts[1]) / 3, atol=1e-5, rtol=0)
+
+
+def test_no_rounding_leads_beyond_1() -> None:
+    weights = [1 / 6] * 6
+    ones = torch.ones(1, 1, 2, 2)
+    assert float(sum(weight * ones for weight in weights).max()) > 1
+    assert torch.equal(weighted_mean([ones] * 6, weights), ones)
 
 
 def test_an_ensemble_of_models_that_see_pictures_differently_is_refused(

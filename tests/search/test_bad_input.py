@@ -54,6 +54,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
             ["--max-epochs", "6", "--space", "max_epochs=10"],
             ["max_epochs 6 would do nothing, for the space has max_epochs=10: leave --max-epochs or the space's"],
         ),
+        (["--max-epochs", "6", "--space", "max_epochs=3:10"], ["max_epochs 6 would do nothing"]),
         (["--deterministic", "--space", "deterministic=false"], ["deterministic True would do nothing"]),
         (["--init-from", "mine", "--space", "init_from=|imagenet"], ["/mine' would do nothing", "init_from=|imagenet"]),
         (["--folds", "3", "--validation-fraction", "0.3"], ["validation_fraction 0.3 and folds 3 cannot both be"]),

@@ -1,6 +1,8 @@
 """When a search is asked to end, and what becomes of the trials that its end cuts off."""
 
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,27 @@ def test_who_is_interrupted_needs_no_reason(monkeypatch: pytest.MonkeyPatch) -> 
     ending.interrupted = True
     assert ending.stop_all()
     assert (ending.reason, clock.asked) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("own_ray", "signals", "at_once"),
+    [
+        (True, [signal.SIGTERM], False),
+        (True, [signal.SIGTERM, signal.SIGTERM], True),
+        (True, [signal.SIGINT, signal.SIGTERM], True),
+        (False, [signal.SIGINT], False),
+        (False, [signal.SIGTERM], True),
+    ],
+)
+def test_the_first_signal_ends_it_in_good_order_where_ray_is_still_there(
+    own_ray: bool, signals: list[signal.Signals], at_once: bool
+) -> None:
+    ending, left = Ending(str), True
+    with ending.interruptible(own_ray=own_ray):
+        for one in signals:
+            os.kill(os.getpid(), one)
+        left = False
+    assert (ending.interrupted, left) == (True, at_once)
 
 
 def searcher_in(folder: Path, num_trials: int = 3) -> StudySearcher:

@@ -5,20 +5,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
+import torch
 
+import model.device
+import search.trial
 from model.checkpoint import WEIGHTS, load_tensors
-from search.folds import RECORD, fold_name, mean_report, read_record
+from model.config import TrainConfig
+from search.folds import RECORD, fold_name, mean_report, read_record, train_fold
 from search.leaderboard import read
 from search.record import TrialRecord
+from search.resources import Needs
 from search.study import read_study
-from search.trial import SAMPLE
+from search.trial import SAMPLE, SharedWork
 from tests.search.commands import SMALL, run_here, start
 from tests.search.test_driver import search_in, states
 from tests.search.test_resume import epochs_drawn
@@ -31,6 +37,7 @@ from tests.search.trainings import (
     staged_but_endless,
     staged_with_trouble,
 )
+from tests.toys import colored_squares, split_in_two
 
 
 def traces(folder: Path) -> dict[str, list[int]]:
@@ -125,14 +132,16 @@ def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_ar
 @pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_after_kill_9_in_the_middle_no_fold_is_trained_again_or_lost(tmp_path: Path) -> None:
-    where, epochs = ("--storage", str(tmp_path), "--name", "mine"), 10
+    where, epochs = ("--storage", str(tmp_path), "--name", "mine"), 20
     driver = start(*where, "--num-trials", "1", "--folds", "2", "--max-epochs", str(epochs), *SMALL)
     trial = tmp_path / "mine/trials/t0000"
     try:
         while driver.poll() is None and not read_record(trial / fold_name(1), "t0000", {}).epochs:
             time.sleep(0.05)
     finally:
-        driver.kill()
+        # All at once: those that the driver leaves behind would train on for a while.
+        for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
+            process.kill()
         driver.communicate()
     assert run_here("--resume", *where) == 0
     through, cut_off = (epochs_drawn(trial / fold_name(fold)) for fold in range(2))
@@ -172,11 +181,28 @@ def test_a_warning_is_told_once_unless_it_is_another() -> None:
     )
 
 
+def test_a_fold_knows_what_it_has_now_not_what_the_search_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: Any, **_more: Any) -> Iterator[Any]:
+        raise torch.cuda.OutOfMemoryError
+        yield
+
+    monkeypatch.setattr(search.trial, "check_device", lambda _: None)
+    monkeypatch.setattr(model.device, "release_memory", lambda _: None)
+    monkeypatch.setattr(ray, "get", lambda work: work)
+    data, began, now = colored_squares("binary"), Needs(cpus=1, gpus=0.25), Needs(cpus=1, gpus=1)
+    work = SharedWork(data=data, splits=(split_in_two(data),), train=train, folder=tmp_path, needs=began)
+    ((report, _),) = train_fold(asdict(TrainConfig()), "t0000", 0, now, [work])  # type: ignore[list-item]
+    assert (report["status"], report["devices"]) == ("out_of_memory", 1)
+    assert report["reason"].startswith("memory did not suffice")
+
+
 def test_a_worker_that_a_cancelled_import_has_spoilt_ends_itself() -> None:
     # As an interrupted import leaves it: it cannot be had.
     code = (
         "import sys\nfrom search.folds import train_fold\nsys.modules['model.train'] = None\n"
-        "list(train_fold({}, 't0000', 0, None))"
+        "list(train_fold({}, 't0000', 0, None, None))"
     )
     project = Path(__file__).parents[2]
     ran = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=False)

@@ -1,11 +1,11 @@
 """A search that was killed before its first trial, or after its last, or politely with all it started, goes on."""
 
-import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import search.run
@@ -62,13 +62,18 @@ def test_a_search_is_concluded_that_was_killed_at_its_limit(tmp_path: Path) -> N
 def test_a_search_that_is_stopped_with_all_its_processes_says_how_to_go_on(tmp_path: Path) -> None:
     """As a batch system stops a job, and a system its services: SIGTERM to every process at once."""
     where = ("--storage", str(tmp_path), "--name", "mine")
-    driver = start(*where, "--num-trials", "1", "--max-epochs", "300", *SMALL, session=True)
+    driver = start(*where, "--num-trials", "1", "--max-epochs", "300", *SMALL)
     try:
         while driver.poll() is None and not list(tmp_path.glob("mine/trials/*/best")):
             time.sleep(0.05)
     finally:
-        os.killpg(driver.pid, signal.SIGTERM)
+        # Ray's workers have groups of their own.
+        started = psutil.Process(driver.pid).children(recursive=True)
+        for process in [driver, *started]:
+            process.send_signal(signal.SIGTERM)
     out, errors = driver.communicate(timeout=60)
     assert (driver.returncode, errors) == (130, "")
     assert out.splitlines()[-1].endswith(f"-m search.run --resume --name mine --storage {tmp_path}")
     assert states(tmp_path / "mine") == ["RUNNING"]
+    _, left = psutil.wait_procs(started, timeout=2)
+    assert not left

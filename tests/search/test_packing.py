@@ -342,11 +342,15 @@ def test_a_search_that_goes_on_packs_as_before_as_long_as_its_machine_and_its_wo
 
     began = packed(monkeypatch, measure)
     kept = json.loads(
-        json.dumps(asdict(began) | {"needs": {"cpus": 0.5, "gpus": 0.0}, "words": "there was too little"})
+        json.dumps(asdict(began) | {"needs": {"cpus": 1.0, "gpus": 0.0}, "words": "there was too little"})
     )
-    same = Packing(needs=Needs(cpus=0.5, gpus=0), words="as before: there was too little")
+    same = Packing(needs=Needs(cpus=1, gpus=0), words="as before: there was too little")
     assert packed(monkeypatch, measure, before=kept) == same
     assert packed(monkeypatch, measure, before=kept, num_trials=3, max_epochs=2) == same, "however much is still to do"
+    wider = Packing(
+        needs=Needs(cpus=2, gpus=0), words="fewer at a time than before, for there are no more: there was too little"
+    )
+    assert packed(monkeypatch, measure, before=kept, num_trials=1) == wider
     assert packed(monkeypatch, measure, before=kept, cpus_per_trial=2.0).needs == Needs(cpus=2, gpus=0)
     assert packed(monkeypatch, measure, before=kept, space=("width=32",)).needs == Needs(cpus=2, gpus=0)
     kept["facts"]["cpu"] = "another"
@@ -384,6 +388,10 @@ def test_on_gpus_a_trial_has_the_part_of_one_that_does_most(monkeypatch: pytest.
     assert found.needs.fit([Machine(cpus=8, gpus=2)]) == 4
     usual, largest, *_ = asked
     assert (usual.depth, largest.depth) == (TrainConfig().depth, 6)
+    before = json.loads(json.dumps(asdict(found)))
+    for trainings, part in ((24, 0.5), (4, 0.5), (3, 1.0), (1, 1.0)):
+        limits = replace(settings, num_trials=trainings).limits(60)
+        assert pack(settings, limits, space, DATA, SPLIT, anew=False, before=before).needs.gpus == part
 
 
 class Pretended:

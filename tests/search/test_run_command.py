@@ -177,6 +177,33 @@ def test_an_interrupt_before_or_after_the_trials_says_how_to_go_on(
         assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupted_rehearsal_of_a_run_begins_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.run, "search_in", interrupted)
+    (tmp_path / "mine/trials").mkdir(parents=True)
+    (tmp_path / "mine/settings.yaml").write_text("num_trials: 12\n")
+    assert run_here("--storage", str(tmp_path), "--name", "mine", "--resume", "--dry-run") == 130
+    assert capsys.readouterr() == ("", "interrupted; the same command begins again\n")
+
+
+def test_a_run_goes_on_with_settings_that_a_new_one_may_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search.run, "search_in", lambda *_: 0)
+    (tmp_path / "mine").mkdir()
+    idle = ("--folds=3", "--validation-fraction=0.3", "--max-epochs=6", "--space=max_epochs=10")
+    where = ("--storage", str(tmp_path), "--name", "mine")
+    saved = "folds: 3\nvalidation_fraction: 0.3\nmax_epochs: 6\nspace: [max_epochs=10]\n"
+    (tmp_path / "mine/settings.yaml").write_text(saved)
+    assert run_here(*where, "--resume") == 0
+    assert run_here(*where[:-1], "other", *idle) == 2
+    assert "validation_fraction 0.3 and folds 3 cannot both be" in capsys.readouterr().err
+
+
 def test_a_search_says_why_it_is_over_and_how_to_go_on() -> None:
     for ending, told in (
         ("num_trials 12 reached", "num_trials 12 reached; to go on, --resume it with a larger --num-trials"),

@@ -7,13 +7,12 @@ import pandas
 import pytest
 
 import search.driver
-from model.config import TrainConfig
 from search.leaderboard import read
 from search.record import BAD_ENDINGS
 from search.resources import machines
 from tests.search.commands import run_here
 from tests.search.test_driver import search_in, states
-from tests.search.trainings import QUICK, beset, falling, is_sound
+from tests.search.trainings import QUICK, beset, falling
 from tests.toys import colored_squares, write_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -46,7 +45,6 @@ def test_a_study_through_nan_out_of_memory_and_crashes_converges_and_explains_ev
     bad = rows["status"].isin(BAD_ENDINGS)
     assert bad[-TRIALS // 3 :].sum() <= bad[: TRIALS // 3].sum() / 2, "it learns to stay away"
     best = max(outcome.records, key=lambda record: record.val_dice or 0.0)
-    assert is_sound(TrainConfig(**best.config))
     assert best.val_dice is not None and best.val_dice > 0.95
     assert rows.set_index("trial_id")["rank"][best.trial_id] == 1
 
