@@ -129,7 +129,7 @@ def start_ray(quiet: Mapping[str, Any]) -> None:
     Who stops a service or a batch job sends it to all its processes at once, and Ray's would be gone before the search
     could be put in order.
     """
-    import psutil
+    import psutil  # type: ignore[import-untyped]
     import ray
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # which they inherit

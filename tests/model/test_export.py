@@ -330,10 +330,10 @@ def test_an_ensemble_is_one_file_that_finds_their_weighted_mean(tmp_path: Path) 
 
 
 def test_no_rounding_leads_beyond_1() -> None:
-    weights = [1 / 6] * 6
+    weights = [1 / 10] * 10
     ones = torch.ones(1, 1, 2, 2)
     assert float(sum(weight * ones for weight in weights).max()) > 1
-    assert torch.equal(weighted_mean([ones] * 6, weights), ones)
+    assert torch.equal(weighted_mean([ones] * 10, weights), ones)
 
 
 def test_an_ensemble_of_models_that_see_pictures_differently_is_refused(

@@ -17,11 +17,8 @@ SMALL = (
 )
 
 
-def start(*words: str, session: bool = False, **environment: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own, its output to be read when it ends.
-
-    session: whether it leads a group of processes, which can be sent a signal together.
-    """
+def start(*words: str, **environment: str) -> "subprocess.Popen[str]":
+    """The command in a process of its own, its output to be read when it ends."""
     return subprocess.Popen(
         [sys.executable, "-m", "search.run", *words],
         cwd=PROJECT,
@@ -29,7 +26,6 @@ def start(*words: str, session: bool = False, **environment: str) -> "subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=session,
     )
 
 

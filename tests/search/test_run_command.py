@@ -197,7 +197,7 @@ def test_a_run_goes_on_with_settings_that_a_new_one_may_not_have(
     (tmp_path / "mine").mkdir()
     idle = ("--folds=3", "--validation-fraction=0.3", "--max-epochs=6", "--space=max_epochs=10")
     where = ("--storage", str(tmp_path), "--name", "mine")
-    saved = "folds: 3\nvalidation_fraction: 0.3\nmax_epochs: 6\nspace: [max_epochs=10]\n"
+    saved = "folds: 3\nvalidation_fraction: 0.3\nmax_epochs: 6\nspace: [only, max_epochs=10]\n"
     (tmp_path / "mine/settings.yaml").write_text(saved)
     assert run_here(*where, "--resume") == 0
     assert run_here(*where[:-1], "other", *idle) == 2

@@ -53,7 +53,7 @@ def test_a_study_through_nan_out_of_memory_and_crashes_converges_and_explains_ev
 def test_two_runs_with_one_seed_and_one_worker_have_the_same_leaderboard(tmp_path: Path) -> None:
     cells = write_folder(tmp_path / "cells", colored_squares("binary"))
     space = ",".join(("only", *QUICK, "epoch_pixels=16384,learning_rate=1e-3:1e-1:log,loss=dice|dice_ce"))
-    asked = ("--data", str(cells), "--seed", "3", "--num-trials", "5", "--max-epochs", "3", "--space", space)
+    asked = ("--data", str(cells), "--seed", "3", "--num-trials", "4", "--max-epochs", "2", "--space", space)
     tables = []
     for name in ("one", "other"):
         assert run_here("--storage", str(tmp_path), "--name", name, *asked) == 0
