@@ -41,7 +41,8 @@ def run_command(
         then the first source that has a value; None leaves a setting as it is.
 
     Returns the function's own exit code (None is 0), 2 after an InputError or a command line that cannot be read (one
-    line on the error stream), 130 after Ctrl-C or SIGTERM (one line, too). Any other exception is ours, and goes through.
+    line on the error stream), 130 after Ctrl-C or SIGTERM (one line, too). Any other exception is ours, and goes
+    through.
     """
     from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 

@@ -72,7 +72,7 @@ class Ending(Stopper):
 
         def interrupt(_number: int, _frame: object) -> None:
             self.interrupted = True
-            for one in before:
+            for one in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(one, leave)
 
         def leave(_number: int, _frame: object) -> None:
