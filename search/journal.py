@@ -1,6 +1,5 @@
 """The file behind the study of a run, for the one driver that writes to it: Optuna's journal, kept open."""
 
-import errno
 import json
 import os
 import weakref
@@ -10,7 +9,7 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
 
-LARGEST_LINE = 1 << 20  # bytes
+PIECE = 1 << 20  # bytes that are read at once, or more where a line is longer
 # What must be on the disk before the driver goes on: that a trial is begun, which then has a folder, and that it ended.
 LASTING = (JournalOperation.CREATE_TRIAL, JournalOperation.SET_TRIAL_STATE_VALUES)
 
@@ -20,41 +19,55 @@ class OpenJournal(BaseJournalBackend):
 
     That one opens the file anew for each line, locks it, and waits until the disk has it, so that any number of
     processes may write. A run is searched by one driver at a time. Here each line is given to the system in one piece,
-    and the disk is waited for when a trial begins or ends: a driver that is killed at any moment loses no line, and a
-    machine without power none on the end of a trial.
+    and the disk is waited for when a trial begins or ends, and when somebody asks for it (`sync`): a driver that is
+    killed at any moment loses no line, and a machine without power none before that.
     """
 
     def __init__(self, path: str) -> None:
         """Opens the file, or makes it."""
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         weakref.finalize(self, os.close, self._file)
-        self._lines = self._offset = 0  # that have been read
+        # How many lines have been read, and where the next one begins; and the same one line before, for a reader who
+        # was interrupted while he took that line.
+        self._at = self._before = 0, 0
         self._own: tuple[bytes, list[dict[str, Any]]] = b"", []  # what was added last
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds lines at the end of the file, all or none. Raises OSError where the disk is full."""
+        """Adds lines at the end of the file, all or none. Raises OSError where there is no room."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        written = os.write(self._file, lines)
-        if written < len(lines):
-            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        end, written = os.fstat(self._file).st_size, 0
+        try:
+            while written < len(lines):
+                written += os.write(self._file, lines[written:])
+        except BaseException:
+            if os.fstat(self._file).st_size == end + written:  # nobody else has written since
+                os.ftruncate(self._file, end)
+            raise
         self._own = lines, logs
         if any(log["op_code"] in LASTING for log in logs):
-            os.fsync(self._file)
+            self.sync()
+
+    def sync(self) -> None:
+        """Waits until the disk has all lines."""
+        os.fsync(self._file)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The lines from this one on. A last one that is not whole is left for the next time.
 
         Raises ValueError for a line that is no JSON.
         """
-        assert log_number_from == self._lines, "there is one reader"
-        while piece := os.pread(self._file, LARGEST_LINE, self._offset):
+        if log_number_from == self._before[0]:
+            self._at = self._before
+        assert log_number_from == self._at[0], "there is one reader"
+        size = PIECE
+        while piece := os.pread(self._file, size, self._at[1]):
             lines = piece.split(b"\n")[:-1]
+            if not lines and len(piece) < size:
+                return
+            size = PIECE if lines else 2 * size
             # Of its own lines it has the values, which are quicker there, and share the names of their fields.
             logs = iter(self._own[1]) if piece == self._own[0] else map(json.loads, lines)
-            for line in lines:
-                self._lines += 1
-                self._offset += len(line) + 1
-                yield next(logs)
-            if b"\n" not in piece:
-                return
+            for line, log in zip(lines, logs, strict=True):
+                self._before = self._at
+                self._at = self._at[0] + 1, self._at[1] + len(line) + 1
+                yield log

@@ -19,7 +19,7 @@ from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
 from search.samplers import MOST_SHOWN
 from search.space import Space
 from search.start import searched_values
-from search.study import PAST, open_study
+from search.study import PAST, open_study, sync
 
 # What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
 OUT_OF_MEMORY = ("low on memory", "OutOfMemoryError", "out of memory")
@@ -241,7 +241,8 @@ class StudySearcher(Searcher):
         """The trials so far, of which those that no sampler will be shown any more are left out, now and then."""
         if len(self._ended) > 2 * MOST_SHOWN:
             self._ended = narrowed(History(self.study, self._ended), MOST_SHOWN).get_trials(deepcopy=False)
-        under_way = [self._trial(number) for number in (*self._live.values(), *self._left)]
+        begun = [self._trial(number) for number in (*self._live.values(), *self._left)]
+        under_way = [trial for trial in begun if trial.state not in ENDED]
         return history_of(self.study, {self._live[one] for one in self._waiting}, [*self._ended, *under_way])
 
     def _note(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
@@ -250,11 +251,14 @@ class StudySearcher(Searcher):
         trial = self._trial(number)
         if epoch is not None and val_dice is not None and epoch not in trial.intermediate_values:
             self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, val_dice)
-        record = TrialRecord(**trial.user_attrs["record"]).updated(result)
+        before = TrialRecord(**trial.user_attrs["record"])
+        record = before.updated(result)
         missing = [name for name in self._objectives if point_of(record, [name]) is None]
         if record.status == "completed" and missing:
             record = record.updated({"status": "failed", "reason": f"it ended without any {missing[0]}"})
         self._save(trial, record)
+        if record.best_epoch != before.best_epoch:
+            sync(self.study)  # the disk has the model of this epoch already, and a row must be of its model
         return record
 
     def _end(self, number: int, record: TrialRecord, status: str, reason: str) -> None:

@@ -13,11 +13,12 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.study import StudyDirection
 
 from data.input_error import InputError
-from search.journal import LARGEST_LINE, OpenJournal
+from search.journal import OpenJournal
 from search.objectives import VAL_DICE
 
 STUDY_NAME = "unet-search"
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
+LARGEST_LINE = 1 << 20  # bytes that a torn line may have
 LINE_START = b'{"op_code":'
 
 
@@ -60,6 +61,14 @@ def read_study(journal: Path) -> optuna.Study:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
 
 
+def sync(study: optuna.Study) -> None:
+    """Waits until the disk has all that is known of a study that `open_study` has opened."""
+    assert isinstance(study._storage, JournalStorage)
+    journal = study._storage._backend
+    assert isinstance(journal, OpenJournal)
+    journal.sync()
+
+
 def _storage(journal: Path, open_file: Callable[[str], BaseJournalBackend]) -> JournalStorage:
     """Optuna's storage on the file, with its chatter silenced. Raises InputError when the file is no journal."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -79,7 +88,8 @@ def _drop_torn_line(journal: Path) -> None:
         start = file.seek(max(0, size - LARGEST_LINE))
         tail = file.read()
         torn = tail[tail.rfind(b"\n") + 1 :]
-        if not torn.startswith(LINE_START[: len(torn)]):
+        begun = torn.rstrip(b"\0")  # which a file system may leave where the power failed
+        if not begun.startswith(LINE_START[: len(begun)]):
             raise _no_journal(journal)
         file.truncate(start + len(tail) - len(torn))
 

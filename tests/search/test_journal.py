@@ -11,6 +11,9 @@ from optuna.storages.journal._storage import JournalOperation
 import search.journal
 from data.input_error import InputError
 from search.journal import OpenJournal
+from search.record import records_from_study
+from search.searcher import StudySearcher
+from search.space import parse_space
 from search.study import open_study, read_study
 
 LINES = [{"op_code": 2, "study_id": 0, "user_attr": {"words": "ä\n" * count}} for count in (1, 40, 0, 7, 300, 2)]
@@ -39,8 +42,8 @@ def test_both_read_what_the_other_writes(path: Path) -> None:
 def test_lines_are_read_once_whatever_piece_they_lie_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = OpenJournal(str(path))
     journal.append_logs(LINES)
-    for piece in (3000, 3500, 10_000):
-        monkeypatch.setattr(search.journal, "LARGEST_LINE", piece)
+    for piece in (5, 100, 3000, 3500, 10_000):
+        monkeypatch.setattr(search.journal, "PIECE", piece)
         assert list(OpenJournal(str(path)).read_logs(0)) == LINES
 
 
@@ -80,12 +83,52 @@ def test_a_full_disk_is_told_and_what_is_written_once_there_is_room_again_is_who
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))
     try:
-        with pytest.raises(OSError, match="No space left on device"):
+        with pytest.raises(OSError, match="File too large"):
             study.set_user_attr("seconds", 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     study.set_user_attr("devices", 3)
     assert open_study(path).user_attrs == read_study(path).user_attrs == {"seconds": 1, "devices": 3}
+
+
+def test_a_reader_who_is_interrupted_while_he_takes_a_line_takes_it_again(path: Path) -> None:
+    journal = OpenJournal(str(path))
+    journal.append_logs(LINES)
+    reading = journal.read_logs(0)
+    assert [next(reading), next(reading)] == LINES[:2]
+    reading.close()
+    assert list(journal.read_logs(1)) == LINES[1:]
+
+
+def test_what_a_failing_power_leaves_behind_is_dropped(path: Path) -> None:
+    open_study(path).set_user_attr("seconds", 1)
+    for rest in (b"\0" * 100, b'{"op_code":8,"wor' + b"\0" * 20):
+        with path.open("ab") as file:
+            file.write(rest)
+        assert open_study(path).user_attrs == {"seconds": 1}
+        assert not path.read_bytes().endswith(b"\0")
+
+
+def test_a_row_is_of_its_model_after_the_power_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of an epoch is on the disk before its result comes, and is never reported again."""
+    on_disk: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: on_disk.append(path.stat().st_size))
+
+    def searcher() -> StudySearcher:
+        return StudySearcher(journal=path, space=parse_space({}), num_trials=None, seed=0, max_concurrent=1)
+
+    before = searcher()
+    before.suggest("a")
+    for epoch, dice in enumerate((0.5, 0.6, 0.85, 0.7), start=1):
+        before.on_trial_result("a", {"epoch": epoch, "val_dice": dice, "checkpoint": "trials/t0000/best"})
+    os.truncate(path, on_disk[-1])
+
+    after = searcher()
+    after.suggest("b")
+    for epoch, dice in ((4, 0.7), (5, 0.71)):
+        after.on_trial_result("b", {"epoch": epoch, "val_dice": dice, "checkpoint": "trials/t0000/best"})
+    (record,) = records_from_study(after.study)
+    assert (record.val_dice, record.best_epoch) == (0.85, 3)
 
 
 def test_a_line_that_is_no_json_is_told(path: Path) -> None:
