@@ -35,6 +35,13 @@ OURS, STOCK = "ours", "Ray: OptunaSearch + ASHA"
 Course = list[tuple[float, float]]
 
 
+def define_by_run(trial: Any) -> dict[str, Any]:
+    """The space, its conditions included, in the words of Optuna."""
+    from search.space import parse_space, suggest
+
+    return suggest(parse_space(["default"]), trial)
+
+
 def search_with_stock(seed: int, folder: Path) -> None:
     """Ray's guide to OptunaSearch, with its ASHA; what is reported is added to `reports.csv`."""
     from ray import tune
@@ -46,11 +53,9 @@ def search_with_stock(seed: int, folder: Path) -> None:
     from data.split import split_data
     from model.config import TrainConfig
     from model.train import train
-    from search.space import parse_space, suggest
 
     data = load("stare", root=DATASETS, preparation=Preparation(size="native"))
     split = split_data(data, Splitting())[0]
-    space = parse_space(["default"])
 
     def objective(config: dict[str, Any], data: Any, split: Any) -> None:
         for report in train(TrainConfig(**config), data, split, device="cpu"):
@@ -67,7 +72,7 @@ def search_with_stock(seed: int, folder: Path) -> None:
     tune.Tuner(
         tune.with_parameters(objective, data=data, split=split),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(lambda trial: suggest(space, trial), metric="val_dice", mode="max", seed=seed),
+            search_alg=OptunaSearch(define_by_run, metric="val_dice", mode="max", seed=seed),
             scheduler=ASHAScheduler(metric="val_dice", mode="max", max_t=TrainConfig().max_epochs),
             num_samples=-1,
             time_budget_s=SECONDS,
@@ -81,7 +86,8 @@ def run_stock(seed: int, folder: Path) -> Course:
     command = [sys.executable, __file__, "--stock", str(seed), str(folder)]
     began = time.time()
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, f"stock's search ended with {done.returncode}: {done.stderr[-3000:]}"
     with (folder / "reports.csv").open(newline="") as file:
         reports = [(float(when) - began, float(dice)) for when, dice in csv.reader(file)]
     return improvements(reports)
