@@ -80,16 +80,20 @@ def history_of(
 
 
 def narrowed(history: History, most: int) -> History:
-    """The history with so many ended trials at most: the better half and the newer half of them. All that run stay."""
+    """The history with so many ended trials at most: the better half and the newer half of them. All that run stay.
+
+    With several objectives those are better that are on earlier fronts, by standing and costs (see `as_if_completed`).
+    """
     ended = history.get_trials(deepcopy=False, states=ENDED)
     if len(ended) <= most:
         return history
-    standings = {trial.number: _standing(trial) or NOTHING_KNOWN for trial in ended}
-    completed = {trial.number: tuple(trial.values) for trial in ended if trial.state == TrialState.COMPLETE}
-    standings |= {number: (2, 0, score) for number, score in zip(completed, scores([*completed.values()]), strict=True)}
-    best = sorted(standings, key=lambda number: (standings[number], number))[-(most // 2) :]
-    others = sorted(standings.keys() - set(best))
-    kept = {*best, *others[-(most - most // 2) :]}
+    shares = _shares({trial.number: _standing(trial) or NOTHING_KNOWN for trial in ended})
+    costs = objectives_of(history.study)[1:]
+    points = [(shares[trial.number], *(_cost(trial, cost) for cost in costs)) for trial in ended]
+    ranked = sorted(zip(scores(points), shares, strict=True))
+    best = {number for _, number in ranked[-(most // 2) :]}
+    others = sorted(shares.keys() - best)
+    kept = best | {*others[-(most - most // 2) :]}
     trials = history.get_trials(deepcopy=False)
     shown = [trial for trial in trials if trial.number in kept or trial.state not in ENDED]
     return History(history.study, shown, history.notes)

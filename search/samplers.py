@@ -1,7 +1,8 @@
 """How the next trial is chosen from what is known: a table of names, most of them over Optuna's samplers.
 
 A searcher is made once for a search and then asked for each trial by its number, from 0. Each trial has a random
-stream of its own, so that a search that was interrupted draws what it would have drawn.
+stream of its own, so that a search that was interrupted draws what it would have drawn; with several objectives, as
+long as no more trials have ended than are kept in mind (see `StudySearcher`): left-out ones would move the fronts.
 """
 
 import math

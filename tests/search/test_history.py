@@ -27,6 +27,13 @@ def study_of(*trials: FrozenTrial) -> optuna.Study:
     return study
 
 
+def study_of_two() -> optuna.Study:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    with pytest.warns(ExperimentalWarning):
+        study.set_metric_names(["val_dice", "parameters"])
+    return study
+
+
 COMPLETE, PRUNED, RUNNING, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL
 TRIALS = [
     trial(COMPLETE, [0.2, 0.6]),
@@ -54,9 +61,7 @@ def test_the_value_of_a_trial_is_its_standing_among_all():
 
 
 def test_each_cost_is_the_share_of_the_others_that_are_cheaper():
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    with pytest.warns(ExperimentalWarning):
-        study.set_metric_names(["val_dice", "parameters"])
+    study = study_of_two()
     for number, (state, parameters) in enumerate(
         [(COMPLETE, 50), (COMPLETE, 10), (PRUNED, 30), (PRUNED, None), (PRUNED, 20), (PRUNED, 10)]
     ):
@@ -73,11 +78,16 @@ def test_each_cost_is_the_share_of_the_others_that_are_cheaper():
 
 
 def test_of_many_trials_with_several_objectives_the_first_fronts_are_shown():
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    for values in ([0.9, 90], [0.8, 95], [0.1, 10], [0.7, 99], [0.6, 99], [0.5, 99]):
-        study.add_trial(create_trial(values=values))
-    shown = narrowed(history_of(study), 4).get_trials()
-    assert [one.number for one in shown] == [0, 2, 4, 5], "the best two are on the front"
+    values = [(0.9, 90), (0.8, 95), (0.1, 10), (0.7, 99), (0.6, 99), (0.5, 99)]
+    for state in (COMPLETE, PRUNED):
+        study = study_of_two()
+        for dice, parameters in values:
+            one = trial(state if dice == 0.1 else COMPLETE, [dice])
+            one.values = None if one.state == PRUNED else [dice, parameters]
+            one.set_user_attr("record", {"parameters": parameters})
+            study.add_trial(one)
+        shown = narrowed(history_of(study), 4).get_trials()
+        assert [one.number for one in shown] == [0, 2, 4, 5], "the best two are on the front"
 
 
 def test_the_study_itself_stays_as_it_is():
