@@ -25,12 +25,17 @@ class OpenJournal(BaseJournalBackend):
 
     def __init__(self, path: str) -> None:
         """Opens the file, or makes it."""
+        self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         weakref.finalize(self, os.close, self._file)
         # How many lines have been read, and where the next one begins; and the same one line before, for a reader who
         # was interrupted while he took that line.
         self._at = self._before = 0, 0
         self._own: tuple[bytes, list[dict[str, Any]]] = b"", []  # what was added last
+
+    def __reduce__(self) -> tuple[type["OpenJournal"], tuple[str]]:
+        # The number of an open file means another one, or none, in another process.
+        return OpenJournal, (self._path,)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Adds lines at the end of the file, all or none. Raises OSError where there is no room."""

@@ -1,6 +1,7 @@
 """The journal of a run, beside Optuna's own backend, which reads what it writes and writes what it reads."""
 
 import os
+import pickle
 import resource
 from pathlib import Path
 
@@ -129,6 +130,17 @@ def test_a_row_is_of_its_model_after_the_power_failed(path: Path, monkeypatch: p
         after.on_trial_result("b", {"epoch": epoch, "val_dice": dice, "checkpoint": "trials/t0000/best"})
     (record,) = records_from_study(after.study)
     assert (record.val_dice, record.best_epoch) == (0.85, 3)
+
+
+def test_a_copy_opens_the_file_by_itself(path: Path) -> None:
+    study = open_study(path)
+    study.set_user_attr("seconds", 1)
+    pickled = pickle.dumps(study)
+    del study
+    with (path.parent / "other").open("w+b") as other:  # under the number that the journal had
+        pickle.loads(pickled).set_user_attr("devices", 2)
+        assert other.read() == b""
+    assert read_study(path).user_attrs == {"seconds": 1, "devices": 2}
 
 
 def test_a_line_that_is_no_json_is_told(path: Path) -> None:
