@@ -16,7 +16,7 @@ from model.checkpoint import load_model
 from model.config import TrainConfig
 from search.driver import Outcome, check_limits
 from search.leaderboard import read
-from search.record import TrialRecord
+from search.record import TrialRecord, records_from_study
 from search.resources import choose_needs, machines
 from search.run_folder import RunFolder
 from search.settings import SearchSettings
@@ -87,6 +87,7 @@ def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest
     assert not outcome.interrupted
     assert outcome.best is not None
     assert outcome.best.trial_id in well
+    assert outcome.records == records_from_study(read_study(tmp_path / "study.log"))
     assert load_model(tmp_path / "best")[1].config == TrainConfig(**outcome.best.config)
     assert not (tmp_path / ".ray").exists()
 

@@ -422,6 +422,30 @@ def test_an_interrupted_search_draws_what_it_would_have_drawn(tmp_path):
     assert len({str(suggestion | {"trial_id": ""}) for suggestion in once}) == 12
 
 
+@pytest.mark.parametrize(("name", "objectives"), [("tpe", WEIGHED), ("cma_es", ("val_dice",))])
+def test_what_the_driver_has_in_memory_is_what_others_read_from_the_disk(tmp_path, name, objectives):
+    past = [PastTrial(values=asdict(TrainConfig()), weight=0.5)]
+    searcher = make_searcher(
+        tmp_path, searcher=name, objectives=objectives, past=past, num_trials=None, max_concurrent=99
+    )
+    more = {"parameters": np.int64(9), "warnings": "overfitting: it does", "checkpoint": "trials/best", "devices": 0.5}
+    for number in range(18):
+        ray_id = f"r{number}"
+        searcher.suggest(ray_id)
+        searcher.on_trial_result(ray_id, report(np.int64(1), np.float32(number / 20), val_dice_vessel=0.5, **more))
+        if number % 6 < 4:
+            status = ("completed", "running", "diverged", "out_of_memory")[number % 6]
+            searcher.on_trial_complete(ray_id, report(2, 0.6, status, reason="at last", **more))
+        elif number % 6 == 4:
+            searcher.on_trial_complete(ray_id, error=True)
+        else:
+            searcher.free_place(ray_id)
+    on_disk = read_study(tmp_path / "study.log")
+    assert searcher.study.trials == on_disk.trials
+    assert searcher.study.user_attrs == on_disk.user_attrs
+    assert any("cma" in key for trial in on_disk.trials for key in trial.system_attrs) == (name == "cma_es")
+
+
 @pytest.mark.parametrize("pickles", [pickle, cloudpickle])
 def test_a_pickled_searcher_goes_on(tmp_path, pickles):
     searcher = make_searcher(tmp_path)
