@@ -257,8 +257,8 @@ class StudySearcher(Searcher):
         if record.status == "completed" and missing:
             record = record.updated({"status": "failed", "reason": f"it ended without any {missing[0]}"})
         self._save(trial, record)
-        if record.best_epoch != before.best_epoch:
-            sync(self.study)  # the disk has the model of this epoch already, and a row must be of its model
+        if record.metrics != before.metrics:
+            sync(self.study)  # the disk has the model that they are of already, and a row must be of its model
         return record
 
     def _end(self, number: int, record: TrialRecord, status: str, reason: str) -> None:

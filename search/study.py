@@ -18,7 +18,7 @@ from search.objectives import VAL_DICE
 
 STUDY_NAME = "unet-search"
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
-LARGEST_LINE = 1 << 20  # bytes that a torn line may have
+TAIL = 1 << 20  # bytes at the end of the file in which its last line break is sought first
 LINE_START = b'{"op_code":'
 
 
@@ -85,8 +85,10 @@ def _drop_torn_line(journal: Path) -> None:
         if not LINE_START.startswith(head):
             raise _no_journal(journal)
         size = file.seek(0, os.SEEK_END)
-        start = file.seek(max(0, size - LARGEST_LINE))
-        tail = file.read()
+        length, start, tail = TAIL, size, b""
+        while start and b"\n" not in tail:
+            start = file.seek(max(0, size - length))
+            tail, length = file.read(), 2 * length
         torn = tail[tail.rfind(b"\n") + 1 :]
         begun = torn.rstrip(b"\0")  # which a file system may leave where the power failed
         if not begun.startswith(LINE_START[: len(begun)]):

@@ -103,7 +103,7 @@ def test_a_reader_who_is_interrupted_while_he_takes_a_line_takes_it_again(path: 
 
 def test_what_a_failing_power_leaves_behind_is_dropped(path: Path) -> None:
     open_study(path).set_user_attr("seconds", 1)
-    for rest in (b"\0" * 100, b'{"op_code":8,"wor' + b"\0" * 20):
+    for rest in (b"\0" * 100, b'{"op_code":8,"wor' + b"\0" * 20, b'{"op_code":' + b"8" * 3_000_000):
         with path.open("ab") as file:
             file.write(rest)
         assert open_study(path).user_attrs == {"seconds": 1}
