@@ -81,29 +81,17 @@ def report_like_ours(curve: Curve, trained: int) -> Iterator[Step]:
         yield Step(seconds=curve.last_seconds, epochs=1, result=ending)
 
 
-def report_like_stock(curve: Curve, trained: int) -> Iterator[Step]:
+def report_like_others(curve: Curve, trained: int) -> Iterator[Step]:
     """A training as a person writes it after Ray's guide: the metric of each epoch.
 
-    The same training code raises where it sees that it is lost. One whose loss is not finite reports NaN before.
+    The same training code raises where it sees that it is lost.
     """
     for epoch in range(trained + 1, len(curve.val_dice) + 1):
         yield Step(seconds=curve.seconds[epoch - 1], epochs=1, result={METRIC: curve.val_dice[epoch - 1]})
     if curve.status == "completed":
         yield Step()
-    elif curve.status == "diverged":
-        yield Step(seconds=curve.last_seconds, epochs=1, result={METRIC: math.nan})
-        yield Step(dies=True)
     else:
         yield Step(seconds=curve.last_seconds, epochs=1, dies=True)
-
-
-def report_to_syne_tune(curve: Curve, trained: int) -> Iterator[Step]:
-    """As for stock Ray, without the NaN, which Syne Tune's models could not be fitted to."""
-    for step in report_like_stock(curve, trained):
-        if step.result is not None and math.isnan(step.result[METRIC]):
-            yield Step(seconds=step.seconds, epochs=1, dies=True)
-            return
-        yield step
 
 
 def _our_result(curve: Curve, epoch: int, seconds: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from syne_tune.optimizer.baselines import ASHABORE, ASHACQR, BOHB
 from search.domain import Choice, Domain
 
 from .make_curves import MAX_EPOCHS
-from .replay import METRIC, System, report_to_syne_tune
+from .replay import METRIC, System, report_like_others
 from .table import DOMAINS
 
 METHODS = {"BOHB": BOHB, "ASHA-BORE": ASHABORE, "ASHA-CQR": ASHACQR}
@@ -78,7 +78,7 @@ def make_syne_tune(method: str, seed: int, workers: int) -> System:
         random_seed=seed,
     )
     searcher = SyneTuneSearcher(scheduler, workers)
-    return System(searcher=searcher, scheduler=SyneTuneScheduler(scheduler, searcher), reports=report_to_syne_tune)
+    return System(searcher=searcher, scheduler=SyneTuneScheduler(scheduler, searcher), reports=report_like_others)
 
 
 def _domain(domain: Domain) -> Any:

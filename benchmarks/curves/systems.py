@@ -23,7 +23,7 @@ from search.space import suggest
 from search.study import open_study
 
 from .make_curves import MAX_EPOCHS, search_space
-from .replay import METRIC, System, report_like_ours, report_like_stock
+from .replay import METRIC, System, report_like_others, report_like_ours
 
 # Makes a system from a seed, a number of workers, and a folder of its own to write in.
 Maker = Callable[[int, int, Path], System]
@@ -67,14 +67,24 @@ def make_ours(searcher: str = SHIPPED.searcher, scheduler: str = SHIPPED.schedul
     return make
 
 
-def make_stock(seed: int, workers: int, _folder: Path) -> System:
+def make_stock(grace_period: int = 1, reduction_factor: float = 4) -> Maker:
     """Ray's guide to OptunaSearch, with its ASHA: the space as Optuna's define-by-run, all else as it is by default."""
-    searcher = OptunaSearch(_define_by_run, metric=METRIC, mode="max", seed=seed)
-    return System(
-        searcher=ConcurrencyLimiter(searcher, max_concurrent=workers),
-        scheduler=ASHAScheduler(metric=METRIC, mode="max", max_t=MAX_EPOCHS),
-        reports=report_like_stock,
-    )
+
+    def make(seed: int, workers: int, _folder: Path) -> System:
+        searcher = OptunaSearch(_define_by_run, metric=METRIC, mode="max", seed=seed)
+        return System(
+            searcher=ConcurrencyLimiter(searcher, max_concurrent=workers),
+            scheduler=ASHAScheduler(
+                metric=METRIC,
+                mode="max",
+                max_t=MAX_EPOCHS,
+                grace_period=grace_period,
+                reduction_factor=reduction_factor,
+            ),
+            reports=report_like_others,
+        )
+
+    return make
 
 
 def make_random(seed: int, workers: int, _folder: Path) -> System:
@@ -84,7 +94,7 @@ def make_random(seed: int, workers: int, _folder: Path) -> System:
     return System(
         searcher=ConcurrencyLimiter(searcher, max_concurrent=workers),
         scheduler=FIFOScheduler(),
-        reports=report_like_stock,
+        reports=report_like_others,
     )
 
 
@@ -116,7 +126,7 @@ ANY_COST = {"search.proposals.CHEAPEST_OF": 1}
 SYSTEMS: dict[str, Contender] = {
     OURS: Contender(make=make_ours()),
     "ours, knowing nothing": Contender(make=make_ours(), replaced={**NO_STARTS, **NO_PRIOR}),
-    STOCK: Contender(make=make_stock),
+    STOCK: Contender(make=make_stock()),
     RANDOM: Contender(make=make_random),
     "Syne Tune: BOHB": Contender(make=_make_syne_tune("BOHB")),
 }
@@ -134,6 +144,8 @@ VARIANTS: dict[str, Contender] = {
         for name in get_args(Scheduler)
         if name not in (SHIPPED.scheduler, "wilcoxon")  # which compares folds, and there are none
     },
+    f"{STOCK}, reduction 2": Contender(make=make_stock(reduction_factor=2)),
+    f"{STOCK}, grace 3, reduction 3": Contender(make=make_stock(grace_period=3, reduction_factor=3)),
     "Syne Tune: ASHA-BORE": Contender(make=_make_syne_tune("ASHA-BORE")),
     "Syne Tune: ASHA-CQR": Contender(make=_make_syne_tune("ASHA-CQR")),
 }

@@ -12,7 +12,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.curves.regret import regret
-from benchmarks.curves.replay import Replay, System, Trace, report_like_ours, report_like_stock, report_to_syne_tune
+from benchmarks.curves.replay import Replay, System, Trace, report_like_others, report_like_ours
 from benchmarks.curves.systems import SYSTEMS
 from benchmarks.curves.table import (
     DOMAINS,
@@ -81,7 +81,7 @@ def replay(names: str, scheduler: TrialScheduler, reports: Any = report_like_our
     return trace, searcher
 
 
-@pytest.mark.parametrize("reports", [report_like_ours, report_like_stock])
+@pytest.mark.parametrize("reports", [report_like_ours, report_like_others])
 def test_the_schedule_of_two_workers(reports):
     trace, searcher = replay("abc", FIFOScheduler(), reports)
     # a1 at 1 s, b1 and a2 at 2 s (b began first), a3 at 3 s, which c follows; b2 and c1 at 4 s, c2, then b3 and c3
@@ -92,7 +92,7 @@ def test_the_schedule_of_two_workers(reports):
     ended = [told for told in searcher.told if len(told) == 3]
     assert ended == [("a", 0.3, "ended"), ("b", 0.7, "ended"), ("c", 0.9, "ended")]
     # Ray tells the searcher of a last result only in the end, unless the training returns after it without a word.
-    last = reports is report_like_stock
+    last = reports is report_like_others
     assert reported == [
         ("a", 0.1),
         ("b", 0.5),
@@ -203,18 +203,12 @@ def test_our_trial_says_itself_how_badly_it_ended():
     assert searcher.told == [("d", 0.4), ("e", None, "ended"), ("d", None, "ended")]
 
 
-def test_a_stock_trial_reports_nan_and_dies():
-    trace, searcher = replay("de", FIFOScheduler(), report_like_stock)
-    assert trace.best == (0.4, 0.4, 0.4), "d1, e dies in its first epoch, and d in its second"
-    assert searcher.told[:2] == [("d", 0.4), ("e", "error", "ended")]
-    assert math.isnan(searcher.told[2][1])
-    assert searcher.told[3] == ("d", "error", "ended")
-
-
-def test_syne_tune_hears_of_no_nan():
-    steps = list(report_to_syne_tune(CURVES["d"], 0))
+def test_a_trial_of_others_dies_without_a_word():
+    steps = list(report_like_others(CURVES["d"], 0))
     assert [(step.epochs, step.dies) for step in steps] == [(1, False), (1, True)]
-    assert list(report_to_syne_tune(CURVES["a"], 0)) == list(report_like_stock(CURVES["a"], 0))
+    trace, searcher = replay("de", FIFOScheduler(), report_like_others)
+    assert trace.best == (0.4, 0.4, 0.4), "d1, e dies in its first epoch, and d in its second"
+    assert searcher.told == [("d", 0.4), ("e", "error", "ended"), ("d", "error", "ended")]
 
 
 def test_rays_own_searcher_and_its_limiter_are_driven_as_ray_does():
@@ -222,7 +216,7 @@ def test_rays_own_searcher_and_its_limiter_are_driven_as_ray_does():
         lambda trial: {"name": trial.suggest_categorical("kind", ["d", "e"])}, metric="val_dice", mode="max", seed=0
     )
     system = System(
-        searcher=ConcurrencyLimiter(searcher, max_concurrent=2), scheduler=FIFOScheduler(), reports=report_like_stock
+        searcher=ConcurrencyLimiter(searcher, max_concurrent=2), scheduler=FIFOScheduler(), reports=report_like_others
     )
     trace = Replay(system, lambda config: CURVES[config["name"]], workers=2).run(target=2.0, most_epochs=20)
     states = [trial.state.name for trial in searcher._ot_study.trials]
