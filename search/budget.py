@@ -72,6 +72,11 @@ class Limits:
         return self.max_epochs * self.folds
 
     @property
+    def counts_device_time(self) -> bool:
+        """Whether a training that costs less leaves more for others."""
+        return self.budget is not None and self.budget.unit == "seconds"
+
+    @property
     def reads_records(self) -> bool:
         """Whether it depends on the trials that the search is over."""
         return not (self.budget is None and self.target is None and self.patience is None)
@@ -88,7 +93,7 @@ class Limits:
 
         devices: how many one training has whose record does not say so.
         """
-        if self.budget is not None and self.budget.unit == "seconds":
+        if self.counts_device_time:
             return sum(record.seconds * (record.devices or devices) for record in records)
         return sum(record.epochs for record in records)
 

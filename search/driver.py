@@ -105,6 +105,7 @@ def search(
         num_trials=limits.trials,
         seed=settings.seed,
         max_concurrent=needs.fit(machines()),
+        thrifty=limits.counts_device_time,
         reason_of=scheduler.reason,
         dataset=f"{data.source}@{data.fingerprint[:8]}",
         version=version,

@@ -16,24 +16,32 @@ from search.space import Space
 from search.start import start_points
 
 DEFAULTS_WEIGHT = 1.0  # of the defaults, among past trials of at most that weight
-# Before a searcher has enough to learn from, of so many draws the one is tried whose training costs least; 1 takes any.
-CHEAPEST_OF = 2
+CHEAPEST_OF = 2  # draws of a thrifty search
 
 
 class Proposals:
     """Drafts the trials of a search one after the other.
 
     A searcher that learns is asked when enough trials have ended; until then, and ever more rarely later, a trial is
-    drawn near the defaults or near past trials, else at random. Those that do not learn are asked for every trial; a
+    drawn near the defaults or near past trials, else at random; a thrifty search takes of two draws the one whose
+    training costs less, as long as it knows nothing. Those that do not learn are asked for every trial; a
     grid leaves out the start points too, which are no combinations of its own.
     """
 
     def __init__(
-        self, space: Space, searcher: str, *, past: Sequence[PastTrial], num_trials: int | None, seed: int
+        self,
+        space: Space,
+        searcher: str,
+        *,
+        past: Sequence[PastTrial],
+        num_trials: int | None,
+        seed: int,
+        thrifty: bool = False,
     ) -> None:
         """Raises InputError for an unknown searcher."""
         self._space = space
         self._seed = seed
+        self._draws = CHEAPEST_OF if thrifty else 1
         self._learning = searcher in LEARNING
         self._start_up = start_up_of(num_trials)
         self._pick_of_trial = make_searcher(searcher, space, seed=seed, start_up=self._start_up)
@@ -72,7 +80,7 @@ class Proposals:
         if starting or expected:
             picks = [
                 near_one_of(self._points, generator) if expected else at_random(generator)
-                for _ in range(CHEAPEST_OF if starting else 1)
+                for _ in range(self._draws if starting else 1)
             ]
             return min((draw(self._space, pick) for pick in picks), key=lambda drawn: rough_cost(drawn[0]))
         pick = self._pick_of_trial(number, lambda: history)

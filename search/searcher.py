@@ -56,6 +56,7 @@ class StudySearcher(Searcher):
         num_trials: int | None,
         seed: int,
         max_concurrent: int,
+        thrifty: bool = False,
         reason_of: Callable[[str], str] | None = None,
         dataset: str = "",
         version: str = "",
@@ -65,8 +66,8 @@ class StudySearcher(Searcher):
         searcher: a name of `search.samplers.SEARCHERS`. objectives: what trials are judged by. past: what earlier runs
         have shown; a study that goes on keeps what it began with. num_trials: how many trials the study shall have,
         those of earlier sessions included; None for any number. max_concurrent: how many may be unfinished at a time,
-        without those that wait. reason_of: gives, for a trial id of Ray's, why the scheduler ended the trial. dataset,
-        version: what the records say of them.
+        without those that wait. thrifty: whether cheap trainings come first (see `Proposals`). reason_of: gives, for a
+        trial id of Ray's, why the scheduler ended the trial. dataset, version: what the records say of them.
         Raises InputError for an unknown searcher and for a study that cannot be continued.
         """
         super().__init__()
@@ -78,6 +79,7 @@ class StudySearcher(Searcher):
         self._num_trials = num_trials
         self._seed = seed
         self._max_concurrent = max_concurrent
+        self._thrifty = thrifty
         self._reason_of = reason_of
         self._dataset = dataset
         self._version = version
@@ -193,6 +195,7 @@ class StudySearcher(Searcher):
                 self._searcher,
                 past=[PastTrial(**trial) for trial in study.user_attrs[PAST]],
                 num_trials=self._num_trials,
+                thrifty=self._thrifty,
                 seed=self._seed,
             )
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -47,7 +47,7 @@ class Contender:
             yield self.make(seed, workers, folder)
 
 
-def make_ours(searcher: str = SHIPPED.searcher, scheduler: str = SHIPPED.scheduler) -> Maker:
+def make_ours(searcher: str = SHIPPED.searcher, scheduler: str = SHIPPED.scheduler, *, thrifty: bool = False) -> Maker:
     """Our search as search/driver.py puts it together, with these names."""
 
     def make(seed: int, workers: int, folder: Path) -> System:
@@ -60,6 +60,7 @@ def make_ours(searcher: str = SHIPPED.searcher, scheduler: str = SHIPPED.schedul
             num_trials=None,
             seed=seed,
             max_concurrent=workers,
+            thrifty=thrifty,
             reason_of=stopping.reason,
         )
         return System(searcher=asking, scheduler=stopping, reports=report_like_ours)
@@ -121,7 +122,6 @@ def _make_syne_tune(method: str) -> Maker:
 OURS, STOCK, RANDOM = "ours", "Ray: OptunaSearch + ASHA", "random, to the end"
 NO_STARTS = {"search.proposals.start_points": _no_start_points}
 NO_PRIOR = {"search.prior.STRENGTH": 0.0}
-ANY_COST = {"search.proposals.CHEAPEST_OF": 1}
 
 SYSTEMS: dict[str, Contender] = {
     OURS: Contender(make=make_ours()),
@@ -133,7 +133,7 @@ SYSTEMS: dict[str, Contender] = {
 VARIANTS: dict[str, Contender] = {
     "ours, no start points": Contender(make=make_ours(), replaced=NO_STARTS),
     "ours, no prior": Contender(make=make_ours(), replaced=NO_PRIOR),
-    "ours, not cheap first": Contender(make=make_ours(), replaced=ANY_COST),
+    "ours, thrifty": Contender(make=make_ours(thrifty=True)),
     **{
         f"ours, {name}": Contender(make=make_ours(searcher=name))
         for name in get_args(SearcherName)

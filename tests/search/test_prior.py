@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from model.config import TrainConfig
 from model.cost import network_cost
 from model.unet import build_unet
-from search import prior, proposals
+from search import prior
 from search.history import history_of
 from search.prior import DEVIATION, KEPT, STRENGTH, PastTrial, near_one_of, share_of_prior
 from search.proposals import Proposals
@@ -161,12 +161,11 @@ def drafts(count: int, searcher: str = "tpe", **settings: Any) -> list[dict[str,
     return [values for values, _ in drawn]
 
 
-def test_before_a_searcher_can_learn_the_cheapest_of_a_few_draws_is_taken(monkeypatch):
-    def mean_cost(cheapest_of: int) -> float:
-        monkeypatch.setattr(proposals, "CHEAPEST_OF", cheapest_of)
-        return float(np.mean([rough_cost(values) for values in drafts(60)[3:]]))
+def test_as_long_as_it_knows_nothing_a_thrifty_search_takes_the_cheaper_of_two_draws():
+    def mean_cost(thrifty: bool) -> float:
+        return float(np.mean([rough_cost(values) for values in drafts(60, thrifty=thrifty)[3:]]))
 
-    assert mean_cost(4) < 0.8 * mean_cost(1)
+    assert mean_cost(True) < 0.8 * mean_cost(False)
 
 
 @pytest.mark.parametrize("searcher", ["random", "quasi_random"])
@@ -182,7 +181,6 @@ def test_a_grid_has_no_start_points():
 
 def test_past_trials_draw_the_search_to_them(monkeypatch):
     monkeypatch.setattr(prior, "STRENGTH", 100.0)
-    monkeypatch.setattr(proposals, "CHEAPEST_OF", 1)
 
     def close(past: list[PastTrial]) -> int:
         values = drafts(30, past=past)
