@@ -5,6 +5,7 @@ A search is replayed on them: whatever it suggests is answered with the curve of
 that it has not had yet, epoch by epoch, under a simulated clock with four workers. All systems search the same space on
 the same table; an epoch is the same number of training pixels for all. A search ends when its best Dice is within 0.005
 of the table's best, or after so many epochs that it counts as if it had found it then (how many did, the table says).
+A second table tells when it was within 0.015, where luck has less to do with it: there are more of them.
 
 "ours" is our search as it is shipped, and so begins with what it takes to be good: the defaults of `TrainConfig`, which
 were chosen on retinas too, and the article's settings. "ours, knowing nothing" is the same without both; whatever it
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib.util import find_spec
@@ -39,7 +40,7 @@ import numpy as np
 from curves.make_curves import FILE
 from curves.regret import draw_regret
 from curves.replay import Replay, Trace
-from curves.systems import OURS, RANDOM, STOCK, SYSTEMS, VARIANTS, Contender
+from curves.systems import OURS, RANDOM, STOCK, SYSTEMS, UNKNOWING, VARIANTS, Contender
 from curves.table import Table, judge_table, read_tables
 from outcome import conclude, describe_machine, print_table
 
@@ -47,6 +48,7 @@ IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SEEDS = 50
 WORKERS = 4
 NEAR = 0.005
+WIDER = 0.015
 MOST_EPOCHS = 3000
 RESAMPLES = 4000
 GOALS = {STOCK: 3.0, RANDOM: 10.0}
@@ -76,7 +78,9 @@ def main() -> int:
     traces = replay_all(tables, chosen, arguments.seeds)
     figures: dict[str, dict[str, Any]] = {}
     for task, its_traces in traces.items():
-        figures[task] = compare(task, its_traces, tables[task].best - NEAR, len(tables[task].curves))
+        best, curves = tables[task].best, len(tables[task].curves)
+        figures[task] = compare(task, its_traces, best - NEAR, curves)
+        figures[task]["within_wider"] = compare(task, its_traces, best - WIDER, curves)
         if arguments.table == FILE and arguments.only is None:
             draw_regret(
                 IMAGES / f"search_efficiency_{task}.png",
@@ -88,18 +92,33 @@ def main() -> int:
             )
     print(f"{time.perf_counter() - began:.0f} s in all")
     goals = {name: goal for name, goal in GOALS.items() if name in chosen}
-    ratios = {task: {name: its_figures[name]["times_ours"] for name in goals} for task, its_figures in figures.items()}
+    told = {task: words(task, its_figures, goals) for task, its_figures in figures.items()}
     return conclude(
         "search_efficiency",
-        "; ".join(
-            f"{task}: " + ", ".join(f"{ratios[task][name]:.1f} times fewer epochs than {name}" for name in goals)
-            for task in ratios
-        ),
+        "; ".join(told.values()),
         " and ".join(f">= {goal:g} times fewer than {name}" for name, goal in GOALS.items()),
-        goals == GOALS and all(ratios[task][name] >= goal for task in ratios for name, goal in goals.items()),
+        goals == GOALS and all(is_met(its_figures) for its_figures in figures.values()),
         {"seeds": arguments.seeds, "workers": WORKERS, "most_epochs": MOST_EPOCHS, "tasks": figures},
         arguments.json,
     )
+
+
+def words(task: str, figures: Mapping[str, Any], names: Iterable[str]) -> str:
+    """How many times fewer epochs ours needs than each of these, and how many times fewer knowing nothing."""
+    told = []
+    for name in names:
+        ratio = figures[name]["times_ours"]
+        knowing_nothing = ""
+        if UNKNOWING in figures:
+            knowing_nothing = f" ({ratio / figures[UNKNOWING]['times_ours']:.1f} knowing nothing)"
+        more = ">" if figures[name]["bounded"] else ""
+        told.append(f"{more}{ratio:.1f} times fewer epochs than {name}{knowing_nothing}")
+    return f"{task}: " + ", ".join(told)
+
+
+def is_met(figures: Mapping[str, Any]) -> bool:
+    """Whether ours found it in most of its searches, and in few enough epochs."""
+    return not figures[OURS]["bounded"] and all(figures[name]["times_ours"] >= goal for name, goal in GOALS.items())
 
 
 def is_installed(name: str) -> bool:
@@ -200,6 +219,7 @@ def compare(task: str, traces: Mapping[str, Sequence[Trace]], target: float, cur
             "hours": hours[name],
             "trials": trials,
             "not_found": missed,
+            "bounded": bool(more),
             "times_ours": ratio,
         }
     print_table(rows)

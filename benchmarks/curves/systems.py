@@ -119,13 +119,14 @@ def _make_syne_tune(method: str) -> Maker:
     return make
 
 
-OURS, STOCK, RANDOM = "ours", "Ray: OptunaSearch + ASHA", "random, to the end"
+OURS, UNKNOWING = "ours", "ours, knowing nothing"
+STOCK, RANDOM = "Ray: OptunaSearch + ASHA", "random, to the end"
 NO_STARTS = {"search.proposals.start_points": _no_start_points}
 NO_PRIOR = {"search.prior.STRENGTH": 0.0}
 
 SYSTEMS: dict[str, Contender] = {
     OURS: Contender(make=make_ours()),
-    "ours, knowing nothing": Contender(make=make_ours(), replaced={**NO_STARTS, **NO_PRIOR}),
+    UNKNOWING: Contender(make=make_ours(), replaced={**NO_STARTS, **NO_PRIOR}),
     STOCK: Contender(make=make_stock()),
     RANDOM: Contender(make=make_random),
     "Syne Tune: BOHB": Contender(make=_make_syne_tune("BOHB")),
