@@ -192,8 +192,8 @@ class FewPlaces:
     def has_room(self) -> bool:
         return self.left > 0
 
-    def free_place(self, _trial_id: str) -> None:
-        """Somebody else takes it at once."""
+    def set_aside(self, _trial_id: str) -> None:
+        """Somebody else takes the place at once."""
 
     def take_place(self, _trial_id: str) -> None:
         self.left -= 1
@@ -204,7 +204,6 @@ def test_a_free_place_goes_to_the_highest_rung() -> None:
     trials = {f"t{number:04d}": ray_trial(f"t{number:04d}") for number in range(12)}
     controller: Any = SimpleNamespace(
         search_alg=SimpleNamespace(searcher=searcher),
-        get_trials=lambda: list(trials.values()),
         pause_trial=lambda trial, should_checkpoint: trial.set_status(Trial.PAUSED),
     )
 

@@ -33,7 +33,7 @@ def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
 
     asked = {"max_epochs": 9, "scheduler": "asha_promote", "num_trials": 6}
     assert search_in(tmp_path, steady_until_the_third_trial, interrupt, **asked).interrupted
-    assert states(tmp_path) == ["RUNNING"] * 3
+    assert states(tmp_path) == ["WAITING", "WAITING", "RUNNING"]
     assert traces(tmp_path) == {"t0000": [1], "t0001": [1], "t0002": [1, 2]}
     before = processes(tmp_path)
 
