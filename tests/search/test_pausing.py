@@ -81,7 +81,7 @@ def test_with_patience_those_that_wait_count_and_no_worker_is_started_for_anothe
     assert all(re.match(r"best val_dice 0\.\d+ by epoch [13] (is not|waits)", record.reason) for record in waited)
     assert set(states(tmp_path)) == {"WAITING"}, "a search that goes on may go on with them"
     limits = SearchSettings(**asked).limits(9)
-    with pytest.raises(InputError, match="bettered val_dice 0.9000 by no more than 0.001 before: give a larger --pat"):
+    with pytest.raises(InputError, match=r"by no more than 0\.001 before: give a larger --patience"):
         check_limits(read_study(tmp_path / "study.log"), limits, 1.0)
 
     starts = [pid for pids in processes(tmp_path).values() for pid in pids]
