@@ -13,6 +13,7 @@ import optuna
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
 from data.replacing import copy_folder
@@ -135,7 +136,7 @@ def search(
             storage_path=str(run.scratch.absolute()),
             stop=ending,
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[watch, WorkersEnd(ending)],
+            callbacks=[watch, WorkersEnd(ending), Silence()],
             verbose=0,
         ),
     )
@@ -145,6 +146,7 @@ def search(
                 tuner.fit()
         reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
         if reason:
+            searcher.tell_why()
             set_aside(searcher.study, reason)
     finally:
         watch.look()
@@ -288,6 +290,16 @@ class Watch(tune.Callback):
             leaderboard.write(self._run.leaderboard, frame)
         self.records = records
         self._look(records, spent)
+
+
+class Silence(TrialProgressCallback):
+    """Stands where Ray would put what prints trials that end: it prints nothing, and keeps nothing of them."""
+
+    def log_result(self, *_: Any, **_more: Any) -> None:
+        """Nothing."""
+
+    def on_trial_complete(self, *_: Any, **_more: Any) -> None:
+        """Nothing."""
 
 
 def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -19,6 +19,7 @@ from search.record import TrialRecord
 
 SECONDS_BETWEEN_ASKS = 1.0  # whether the search is over, while no trial has a result
 SHARE_OF_ASKING = 0.05  # of the driver's time at most, however many trials there are
+RESTS_SINCE = "rests_since"  # a trial's attribute: when it was set aside because others are better
 
 
 class Ending(Stopper):
@@ -123,31 +124,64 @@ def set_aside(study: optuna.Study, reason: str) -> None:
     The study then has it waiting, with its values and what it has shown so far, and no sampler learns from it yet.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # In this order: a trial that runs and has an end would be taken for one whose end Optuna was never told.
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        record = _record(trial)
-        if record is not None and record.status == "running":
-            _keep(study, trial, replace(record, status="stopped", reason=reason))
+        _set_aside(study, trial, reason)
 
 
 def take_up(study: optuna.Study) -> None:
     """Makes the trials that were set aside unfinished ones again, which the searcher hands out before new ones."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        record = _record(trial)
-        if record is not None:
-            _keep(study, trial, _going_on(record))
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        _take_up(study, trial)
+
+
+def let_rest(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
+    """Sets one trial aside because others are better, and notes when, unless it had been before an interrupt."""
+    if trial.user_attrs.get(RESTS_SINCE) is None:
+        study._storage.set_trial_user_attr(trial._trial_id, RESTS_SINCE, datetime.now(UTC).isoformat())
+    _set_aside(study, trial, reason)
+
+
+def let_go_on(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Takes one trial up again that had rested."""
+    study._storage.set_trial_user_attr(trial._trial_id, RESTS_SINCE, None)
+    _take_up(study, trial)
 
 
 def records_by_ending(study: optuna.Study) -> list[TrialRecord]:
-    """The records of all trials in the order in which they ended; then those of trials that run, or were set aside."""
+    """The records of all trials in the order in which they ended; then those of trials that run.
+
+    One that rests because others are better counts as ended, one that the end of a session cut off as running.
+    """
     trials = study.get_trials(deepcopy=False)
     records = []
-    for trial in sorted(trials, key=lambda trial: (trial.datetime_complete or datetime.max, trial.number)):
+    for trial in sorted(trials, key=lambda trial: (_end_of(trial) or datetime.max, trial.number)):
         record = _record(trial)
         if record is not None:
-            records.append(_going_on(record) if trial.state == TrialState.WAITING else record)
+            cut_off = trial.state == TrialState.WAITING and _end_of(trial) is None
+            records.append(_going_on(record) if cut_off else record)
     return records
+
+
+def _end_of(trial: FrozenTrial) -> datetime | None:
+    """When a trial ended or came to rest, in this machine's time, as Optuna has it; None for all others."""
+    since = trial.user_attrs.get(RESTS_SINCE)
+    if trial.state == TrialState.WAITING and since is not None:
+        return datetime.fromisoformat(since).astimezone().replace(tzinfo=None)
+    return trial.datetime_complete
+
+
+def _set_aside(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
+    # In this order: a trial that runs and has an end would be taken for one whose end Optuna was never told.
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    record = _record(trial)
+    if record is not None and record.status == "running":
+        _keep(study, trial, replace(record, status="stopped", reason=reason))
+
+
+def _take_up(study: optuna.Study, trial: FrozenTrial) -> None:
+    record = _record(trial)
+    if record is not None:
+        _keep(study, trial, _going_on(record))
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord | None:

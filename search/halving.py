@@ -4,6 +4,7 @@ Trials are compared by the best `val_dice` that each has shown so far, as the le
 costs where these are objectives, too (see `search.pareto.scores`).
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,6 +129,73 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
         return 0, {}
 
 
+class Rung:
+    """Who has come to a rung, best first, and who of them waits there.
+
+    With one objective each trial is put in its place as it comes, so that no question takes longer the more have come.
+    With several, the order depends on all who are there, and is made anew when it is asked for after one has come.
+    """
+
+    def __init__(self) -> None:
+        self.points: dict[str, Point] = {}  # what they had shown by then; by our trial ids, as all that follows
+        self._places: dict[str, tuple[float, str]] = {}  # the lower the better; of equal ones the older
+        self._ranked: list[tuple[float, str]] = []
+        self._waiting: list[tuple[float, str]] = []
+        self._in_order = True
+
+    @property
+    def cutoff(self) -> float:
+        """What the best third have at least; of fewer than three trials, the best one."""
+        self._order()
+        return -self._ranked[max(1, len(self._ranked) // REDUCTION) - 1][0]
+
+    @property
+    def next(self) -> str | None:
+        """The best of those that wait, where it is among the best third by now."""
+        self._order()
+        our_id = self._waiting[0][1] if self._waiting else None
+        return our_id if our_id is not None and self.may_go_on(our_id) else None
+
+    def add(self, our_id: str, point: Point) -> None:
+        """Takes in a trial that has come here."""
+        self.points[our_id] = point
+        if len(point) > 1:
+            self._in_order = False
+        else:
+            self._places[our_id] = (-point[0], our_id)
+            insort(self._ranked, self._places[our_id])
+
+    def score(self, our_id: str) -> float:
+        """How a trial compares with all others here, the higher the better."""
+        self._order()
+        return -self._places[our_id][0]
+
+    def may_go_on(self, our_id: str) -> bool:
+        """Whether a trial is among the best third here."""
+        self._order()
+        return bisect_left(self._ranked, self._places[our_id]) < len(self._ranked) // REDUCTION
+
+    def wait(self, our_id: str) -> None:
+        """Lets a trial wait."""
+        self._order()
+        insort(self._waiting, self._places[our_id])
+
+    def leave(self, our_id: str) -> None:
+        """Takes a trial from those that wait."""
+        self._order()
+        del self._waiting[bisect_left(self._waiting, self._places[our_id])]
+
+    def _order(self) -> None:
+        if self._in_order:
+            return
+        waiting = {our_id for _, our_id in self._waiting}
+        found = scores([*self.points.values()])
+        self._places = {our_id: (-score, our_id) for our_id, score in zip(self.points, found, strict=True)}
+        self._ranked = sorted(self._places.values())
+        self._waiting = [place for place in self._ranked if place[1] in waiting]
+        self._in_order = True
+
+
 class PromotingScheduler(PatientScheduler):
     """Lets those that fall behind wait, and go on when their turn comes (Li et al., 2020, arXiv 1810.05934, ASHA).
 
@@ -141,8 +209,8 @@ class PromotingScheduler(PatientScheduler):
     Nothing of a paused trial is kept in memory: it goes on from its own folder. After an interrupt it waits again where
     it stood, without being started.
 
-    Of Ray's controller it uses `get_trials`, `pause_trial`, `stop_trial` and `search_alg.searcher`; of this (see
-    `StudySearcher`), `has_room` and `draws_more`, and it tells it by `free_place` and `take_place` who has no place.
+    Of Ray's controller it uses `pause_trial`, `stop_trial` and `search_alg.searcher`; of this (see `StudySearcher`),
+    `has_room` and `draws_more`, and it tells it by `set_aside`, `take_place` and `free_place` who has no place.
     """
 
     def __init__(self, rungs: Rungs, costs: Sequence[str] = ()) -> None:
@@ -151,161 +219,173 @@ class PromotingScheduler(PatientScheduler):
         self._rungs = rungs
         self._costs = costs
         self._best: dict[str, Standing] = {}  # by our trial id, as all that follows
-        # What those that came to a rung had shown by then; nobody waits at the end.
-        self._recorded: dict[int, dict[str, Point]] = {epoch: {} for epoch in rungs.epochs if epoch < rungs.last}
-        self._waits_at: dict[str, int] = {}
-        self._ray_ids: dict[str, str] = {}  # of the trials of this session that have not ended
+        self._reached = {epoch: Rung() for epoch in rungs.epochs if epoch < rungs.last}  # nobody waits at the end
+        self._waits_at: dict[str, int] = {}  # those of earlier sessions included that have not been handed out yet
+        self._waiting: dict[str, Any] = {}  # Ray's trials that wait
+        self._going: dict[str, Any] = {}  # those that run, or may be started
+        self._our_ids: dict[str, str] = {}  # of the trials that wait, by Ray's
         self._one_completed = False
         self._leader = ""  # the trial that goes on to the end whatever it meets, so that there is one that does
 
     @property
     def rungs(self) -> list[int]:
         """The epochs after which trials are compared, first to last."""
-        return list(self._recorded)
+        return list(self._reached)
+
+    def reason(self, ray_trial_id: str) -> str:
+        """Why the trial with this id of Ray's was ended early, or waits; empty where neither is so."""
+        our_id = self._our_ids.get(ray_trial_id)
+        return super().reason(ray_trial_id) if our_id is None else self._why(our_id)
 
     def refill(self, study: optuna.Study) -> None:
         """Puts the trials of earlier sessions back on the rungs that they had reached; the unfinished wait there."""
         for trial in study.get_trials(deepcopy=False):
-            our_id = trial.user_attrs.get(TRIAL_ID, "")
+            our_id, came_to = trial.user_attrs.get(TRIAL_ID, ""), None
             for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
-                self._waits_at.pop(our_id, None)  # it has come further than that
-                self._note(our_id, epoch, point)
-            if trial.state.is_finished():
-                self._waits_at.pop(our_id, None)
+                came_to = self._note(our_id, epoch, point)
+            if came_to is not None and not trial.state.is_finished():
+                self._waits_at[our_id] = came_to
             self._one_completed |= trial.state == TrialState.COMPLETE
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Takes in a trial. One that had waited when the search was interrupted is paused before it starts."""
         super().on_trial_add(tune_controller, trial)
         our_id = our_id_of(trial)
-        self._ray_ids[our_id] = trial.trial_id
-        if our_id not in self._waits_at:
-            return
-        if our_id in self._best_third(self._waits_at[our_id]):
-            del self._waits_at[our_id]
+        rung = self._waits_at.pop(our_id, None)
+        if rung is None:
+            self._going[our_id] = trial
+        elif self._reached[rung].may_go_on(our_id):
+            self._going[our_id] = trial
+            tune_controller.search_alg.searcher.take_place(trial.trial_id)
         else:
             # Ray files a new trial by its status only after this call, and expects a folder of each when it ends.
             trial.set_status(Trial.PAUSED)
             trial.init_local_path()
-            tune_controller.search_alg.searcher.free_place(trial.trial_id)
+            self._set_aside(tune_controller, trial, rung)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial goes on or waits; a result in which an objective is no finite number does not count."""
         numbers, our_id = objectives_shown(result, self._costs), our_id_of(trial)
-        if numbers is None or numbers[0] >= self._rungs.last:
+        if numbers is None or numbers[0] >= self._rungs.last or (rung := self._note(our_id, *numbers)) is None:
             return TrialScheduler.CONTINUE
-        self._note(our_id, *numbers)
-        if our_id not in self._waits_at:
-            return TrialScheduler.CONTINUE
-        if our_id == self._leader or our_id in self._best_third(self._waits_at[our_id]):
-            del self._waits_at[our_id]
+        if our_id == self._leader or self._reached[rung].may_go_on(our_id):
             decision = TrialScheduler.CONTINUE
         else:
             # Asked by PAUSE, Ray would first call the worker for a checkpoint, which there is not, and start another
             # worker in the meantime.
             tune_controller.pause_trial(trial, should_checkpoint=False)
-            tune_controller.search_alg.searcher.free_place(trial.trial_id)
+            del self._going[our_id]
+            self._set_aside(tune_controller, trial, rung)
             decision = TrialScheduler.NOOP
         self._promote(tune_controller)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Forgets a trial that has ended, and gives its place to one that waits; its places on the rungs stay."""
-        self._forget(trial)
+        self._going.pop(our_id_of(trial), None)
         self._one_completed |= result.get("status") == "completed"
         # The searcher hears of the end only after this call, and would draw a new trial at once.
         tune_controller.search_alg.searcher.free_place(trial.trial_id)
         self._promote(tune_controller)
 
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Forgets a trial whose process died, until it is added again."""
+        self._going.pop(our_id_of(trial), None)
+        super().on_trial_error(tune_controller, trial)
+
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002 - Ray's signature
-        """Forgets a trial that was ended while it waited."""
-        self._forget(trial)
+        """Forgets a trial that was ended before it ran, or while it waited."""
+        our_id = our_id_of(trial)
+        self._going.pop(our_id, None)
+        if our_id in self._waiting:
+            self._reasons[trial.trial_id] = self._why(our_id)
+            self._leave(our_id)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The trial of the highest rung that may go on, else the oldest new one, else None."""
-        self._promote(tune_controller)
-        trials = [
-            trial
-            for trial in tune_controller.get_trials()
-            if trial.status in (Trial.PENDING, Trial.PAUSED, Trial.RUNNING)
-        ]
-        ready = [
-            trial
-            for trial in trials
-            if trial.status == Trial.PENDING
-            or (trial.status == Trial.PAUSED and our_id_of(trial) not in self._waits_at)
-        ]
-        if ready:
-            return max(ready, key=self._height)
-        if any(trial.status == Trial.RUNNING for trial in trials) or tune_controller.search_alg.searcher.draws_more:
-            return None
-        return self._wind_up(tune_controller, trials)
+        """A trial that has a place and no worker, else None: first one that was paused, which Ray would not start.
 
-    def _wind_up(self, tune_controller: Any, waiting: list[Any]) -> Any:
+        Of others that of the highest rung, and then the newest, as `PatientScheduler` does.
+        """
+        self._promote(tune_controller)
+        ready = [trial for trial in self._going.values() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+        if ready:
+            return max(ready, key=self._urgency)
+        if self._going or tune_controller.search_alg.searcher.draws_more:
+            return None
+        return self._wind_up(tune_controller)
+
+    def _wind_up(self, tune_controller: Any) -> Any:
         """The trial that goes on to the end, where one ought to; else ends all that wait, and gives None."""
-        leader = max(waiting, key=lambda trial: (self._height(trial), self._best[our_id_of(trial)]), default=None)
-        if leader is not None and (not self._one_completed or self._is_best(our_id_of(leader))):
-            self._leader = our_id_of(leader)
-            del self._waits_at[self._leader]
-            tune_controller.search_alg.searcher.take_place(leader.trial_id)
-            return leader
-        ordered = {rung: sorted(self._scores(rung).values(), reverse=True) for rung in self._recorded}
-        for trial in waiting:
-            our_id = our_id_of(trial)
-            rung = self._waits_at[our_id]
-            found, point = ordered[rung], self._recorded[rung][our_id]
-            cutoff = found[max(1, len(found) // REDUCTION) - 1]
-            self._reasons[trial.trial_id] = behind(point, self._costs, rung, cutoff, len(found))
+        highest = max(self._waits_at.values(), default=0)
+        waiting = sorted(our_id for our_id in self._waiting if self._waits_at[our_id] == highest)
+        leader = max(waiting, key=lambda our_id: self._best[our_id], default=None)
+        if leader is not None and (not self._one_completed or self._is_best(leader)):
+            self._leader = leader
+            return self._let_go_on(tune_controller, leader)
+        for trial in [*self._waiting.values()]:
             tune_controller.stop_trial(trial)
         return None
 
     def _is_best(self, our_id: str) -> bool:
         """Whether no other trial had as high a `val_dice` at the rung where this one waits."""
-        recorded = self._recorded[self._waits_at[our_id]]
-        return all(recorded[our_id][0] > point[0] for other, point in recorded.items() if other != our_id)
+        points = self._reached[self._waits_at[our_id]].points
+        return all(points[our_id][0] > point[0] for other, point in points.items() if other != our_id)
 
     def _promote(self, tune_controller: Any) -> None:
         """Gives the free places to those that may go on, highest rung first."""
-        searcher = tune_controller.search_alg.searcher
-        while searcher.has_room and (our_id := self._next()) is not None:
-            del self._waits_at[our_id]
-            searcher.take_place(self._ray_ids[our_id])
+        while tune_controller.search_alg.searcher.has_room:
+            found = (our_id for rung in reversed(self._reached.values()) if (our_id := rung.next) is not None)
+            if (our_id := next(found, None)) is None:
+                return
+            self._let_go_on(tune_controller, our_id)
 
-    def _next(self) -> str | None:
-        """The trial of the highest rung that waits although it is among the best third by now."""
-        for rung in reversed(self._recorded):
-            for our_id in self._best_third(rung):
-                if self._waits_at.get(our_id) == rung and our_id in self._ray_ids:
-                    return our_id
-        return None
+    def _set_aside(self, tune_controller: Any, trial: Any, rung: int) -> None:
+        """Lets a trial, which is paused, wait at a rung."""
+        our_id = our_id_of(trial)
+        self._reached[rung].wait(our_id)
+        self._waits_at[our_id] = rung
+        self._waiting[our_id] = trial
+        self._our_ids[trial.trial_id] = our_id
+        tune_controller.search_alg.searcher.set_aside(trial.trial_id)
 
-    def _best_third(self, rung: int) -> list[str]:
-        """Our ids of those that may go on from a rung, best first; of equal ones the older."""
-        found = self._scores(rung)
-        return sorted(found, key=lambda our_id: (-found[our_id], our_id))[: len(found) // REDUCTION]
+    def _let_go_on(self, tune_controller: Any, our_id: str) -> Any:
+        """Gives a place to a trial that waits; the trial."""
+        self._going[our_id] = trial = self._leave(our_id)
+        tune_controller.search_alg.searcher.take_place(trial.trial_id)
+        return trial
 
-    def _scores(self, rung: int) -> dict[str, float]:
-        """By our ids, how those that have come to a rung compare there, the higher the better."""
-        recorded = self._recorded[rung]
-        return dict(zip(recorded, scores([*recorded.values()]), strict=True))
+    def _leave(self, our_id: str) -> Any:
+        """Takes a trial from those that wait; the trial."""
+        trial = self._waiting.pop(our_id)
+        del self._our_ids[trial.trial_id]
+        self._reached[self._waits_at.pop(our_id)].leave(our_id)
+        return trial
 
-    def _height(self, trial: Any) -> int:
-        """The highest rung that the trial has come to; 0 before the first."""
-        return max((rung for rung, there in self._recorded.items() if our_id_of(trial) in there), default=0)
+    def _why(self, our_id: str) -> str:
+        """Why a trial waits."""
+        epoch = self._waits_at[our_id]
+        rung = self._reached[epoch]
+        count, point = len(rung.points), rung.points[our_id]
+        if count < REDUCTION and rung.score(our_id) >= rung.cutoff:
+            return f"best val_dice {point[0]:.4f} by epoch {epoch} waits for more trials to be compared with"
+        return behind(point, self._costs, epoch, rung.cutoff, count)
 
-    def _note(self, our_id: str, epoch: int, point: Point) -> None:
-        """Takes in a result, and puts the trial on the rungs that it has come to by it, where it waits to be judged."""
+    def _urgency(self, trial: Any) -> tuple[bool, int, int, str]:
+        our_id = our_id_of(trial)
+        height = max((epoch for epoch, rung in self._reached.items() if our_id in rung.points), default=0)
+        return trial.status == Trial.PAUSED, height, len(our_id), our_id
+
+    def _note(self, our_id: str, epoch: int, point: Point) -> int | None:
+        """Takes in a result, and puts the trial on the rungs that it comes to by it; the highest of them, or None."""
         val_dice, *costs = point
         best = max(self._best.get(our_id, NOTHING_SHOWN), self._rungs.standing(epoch, val_dice))
         self._best[our_id] = best
-        for rung, recorded in self._recorded.items():
-            if epoch >= rung and our_id not in recorded:
-                recorded[our_id] = (best[1], *costs)
-                self._waits_at[our_id] = rung
-
-    def _forget(self, trial: Any) -> None:
-        self._waits_at.pop(our_id_of(trial), None)
-        self._ray_ids.pop(our_id_of(trial), None)
+        came_to = None
+        for rung, reached in self._reached.items():
+            if epoch >= rung and our_id not in reached.points:
+                reached.add(our_id, (best[1], *costs))
+                came_to = rung
+        return came_to
 
 
 def our_id_of(trial: Any) -> str:

@@ -68,15 +68,13 @@ class History(optuna.Study):
         return sum(trial.state in ENDED for trial in self._frozen)
 
 
-def history_of(
-    study: optuna.Study, waiting: Collection[int] = (), trials: Sequence[FrozenTrial] | None = None
-) -> History:
-    """The trials of the study, or these of them; those that wait (by their numbers) count as stopped where they stand.
+def history_of(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> History:
+    """The trials of the study, or these of them; those that wait count as stopped where they stand.
 
     Such a trial has been set aside for better ones, and what it has shown may be all that it ever will.
     """
     trials = study.get_trials(deepcopy=False) if trials is None else sorted(trials, key=lambda trial: trial.number)
-    return History(study, [_as_stopped(trial) if trial.number in waiting else trial for trial in trials])
+    return History(study, [_as_stopped(trial) if trial.state == TrialState.WAITING else trial for trial in trials])
 
 
 def narrowed(history: History, most: int) -> History:

@@ -8,10 +8,9 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import TrialState
 
 PIECE = 1 << 20  # bytes that are read at once, or more where a line is longer
-# What must be on the disk before the driver goes on: that a trial is begun, which then has a folder, and that it ended.
-LASTING = (JournalOperation.CREATE_TRIAL, JournalOperation.SET_TRIAL_STATE_VALUES)
 
 
 class OpenJournal(BaseJournalBackend):
@@ -49,7 +48,7 @@ class OpenJournal(BaseJournalBackend):
                 os.ftruncate(self._file, end)
             raise
         self._own = lines, logs
-        if any(log["op_code"] in LASTING for log in logs):
+        if any(map(_must_last, logs)):
             self.sync()
 
     def sync(self) -> None:
@@ -76,3 +75,14 @@ class OpenJournal(BaseJournalBackend):
                 self._before = self._at
                 self._at = self._at[0] + 1, self._at[1] + len(line) + 1
                 yield log
+
+
+def _must_last(log: dict[str, Any]) -> bool:
+    """Whether the disk must have a line before the driver goes on: that a trial is begun, and has a folder, or ended.
+
+    That one waits or goes on, a driver which finds it otherwise sees for itself.
+    """
+    operation = log["op_code"]
+    if operation == JournalOperation.SET_TRIAL_STATE_VALUES:
+        return TrialState(log["state"]).is_finished()
+    return bool(operation == JournalOperation.CREATE_TRIAL)

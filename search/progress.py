@@ -74,7 +74,7 @@ class Progress:
             if record.trial_id in ended - self._ended:
                 style = "red" if record.status in BAD_ENDINGS else ""
                 self._print(Text(ending_line(record), style=style))
-        self._ended |= ended
+        self._ended = ended  # without those that had waited, and go on
         standing = self._standing(records, spent)
         if self._live is not None:
             self._live.update(Text("\n".join(standing)))

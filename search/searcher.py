@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from model.config import TrainConfig
+from search.ending import let_go_on, let_rest
 from search.history import ENDED, History, history_of, narrowed
 from search.objectives import VAL_DICE, point_of
 from search.prior import PastTrial
@@ -84,10 +85,11 @@ class StudySearcher(Searcher):
         self._dataset = dataset
         self._version = version
         self._live: dict[str, int] = {}  # trial id of Ray's -> number of the Optuna trial
-        self._waiting: set[str] = set()  # those of them that are set aside for better ones
+        self._at_work: set[str] = set()  # those of them that have a place, and are not set aside for better ones
         self._count = 0  # trials of the study
         self._left: list[int] = []  # numbers of the unfinished ones that have not been handed out in this session
-        self._ended: list[FrozenTrial] = []  # of all that have, those that a sampler may still be shown
+        # By number, of all that have ended or wait, those that a sampler may still be shown.
+        self._ended: dict[int, FrozenTrial] = {}
         self._proposals: Proposals | None = None
         self._study: optuna.Study | None = None
         self._open()
@@ -111,13 +113,14 @@ class StudySearcher(Searcher):
         """
         if not self.draws_more:
             # Once Ray has heard of the end, it keeps no worker for a trial that waits while another one runs.
-            return None if 0 < len(self._waiting) < len(self._live) else Searcher.FINISHED
+            return None if 0 < len(self._at_work) < len(self._live) else Searcher.FINISHED
         if not self.has_room:
             return None
         number = self._left.pop(0) if self._left else self._start()
         if number is None:
             return Searcher.FINISHED
         self._live[trial_id] = number
+        self._at_work.add(trial_id)
         trial = self._trial(number)
         self.study._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", trial_id)
         record = TrialRecord(**trial.user_attrs["record"])
@@ -126,38 +129,58 @@ class StudySearcher(Searcher):
     @property
     def has_room(self) -> bool:
         """Whether one more trial may run."""
-        return len(self._live) - len(self._waiting) < self._max_concurrent
+        return len(self._at_work) < self._max_concurrent
 
     def free_place(self, trial_id: str) -> None:
+        """Takes note that a trial is about to end: another one may run in its place."""
+        self._at_work.discard(trial_id)
+
+    def set_aside(self, trial_id: str) -> None:
         """Takes note that a trial waits, for as long as others are better: another one may run in its place.
 
-        The sampler learns from what it has shown so far, as from a trial that was stopped there.
+        Until it goes on it stands in the study as one that was stopped, and the sampler learns from what it has shown.
         """
-        if trial_id in self._live:
-            self._waiting.add(trial_id)
+        self._at_work.discard(trial_id)
+        trial = self._trial(self._live[trial_id])
+        let_rest(self.study, trial, self._why(trial_id))
+        self._ended[trial.number] = self._trial(trial.number)
 
     def take_place(self, trial_id: str) -> None:
         """Takes note that a trial which waited goes on."""
-        self._waiting.discard(trial_id)
+        self._at_work.add(trial_id)
+        self._ended.pop(self._live[trial_id], None)
+        let_go_on(self.study, self._trial(self._live[trial_id]))
+
+    def tell_why(self) -> None:
+        """Brings up to date why those wait that do."""
+        for trial_id in self._live.keys() - self._at_work:
+            trial = self._trial(self._live[trial_id])
+            self._save(trial, replace(TrialRecord(**trial.user_attrs["record"]), reason=self._why(trial_id)))
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Takes in what one epoch showed. A result of a trial that has ended already is left out."""
-        if trial_id in self._live:
-            self._note(self._live[trial_id], result)
+        if trial_id not in self._live:
+            return
+        number = self._live[trial_id]
+        self._note(number, result)
+        if trial_id not in self._at_work:
+            self._ended[number] = self._trial(number)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Takes in the end of a trial, with its last result; the one over which it was stopped comes here only."""
         if trial_id not in self._live:
             return
         number = self._live[trial_id]
+        if self._trial(number).state == TrialState.WAITING:
+            self.take_place(trial_id)  # Optuna ends no other
         record = self._note(number, result or {})
-        reason = self._reason_of(trial_id) if self._reason_of else ""
+        reason = self._why(trial_id)
         if error:
             status = "out_of_memory" if any(words in reason for words in OUT_OF_MEMORY) else "failed"
             self._end(number, record, status, reason or "its process died more often than it may be started again")
         else:
             self._end(number, record, "stopped", reason or _where(record))
-        self._waiting.discard(trial_id)
+        self._at_work.discard(trial_id)
         del self._live[trial_id]
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -174,7 +197,7 @@ class StudySearcher(Searcher):
         self.__setstate__(pickle.loads(Path(checkpoint_path).read_bytes()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None, "_proposals": None, "_ended": []}
+        return {**self.__dict__, "_study": None, "_proposals": None, "_ended": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -207,9 +230,14 @@ class StudySearcher(Searcher):
             unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             self._left = [trial.number for trial in unfinished if trial.number not in self._live.values()]
             self._count = len(study.get_trials(deepcopy=False))
-            self._ended = study.get_trials(deepcopy=False, states=ENDED)
+            resting = study.get_trials(deepcopy=False, states=(*ENDED, TrialState.WAITING))
+            self._ended = {trial.number: trial for trial in resting}
             self._study = study
         return self._study, self._proposals
+
+    def _why(self, trial_id: str) -> str:
+        """Why the scheduler ended a trial, or lets it wait."""
+        return self._reason_of(trial_id) if self._reason_of else ""
 
     def _trial(self, number: int) -> FrozenTrial:
         """What the study has of a trial."""
@@ -243,10 +271,11 @@ class StudySearcher(Searcher):
     def _history(self) -> History:
         """The trials so far, of which those that no sampler will be shown any more are left out, now and then."""
         if len(self._ended) > 2 * MOST_SHOWN:
-            self._ended = narrowed(History(self.study, self._ended), MOST_SHOWN).get_trials(deepcopy=False)
-        begun = [self._trial(number) for number in (*self._live.values(), *self._left)]
+            kept = narrowed(history_of(self.study, [*self._ended.values()]), 3 * MOST_SHOWN // 2)
+            self._ended = {trial.number: trial for trial in kept.get_trials(deepcopy=False)}
+        begun = [self._trial(number) for number in (*(self._live[one] for one in self._at_work), *self._left)]
         under_way = [trial for trial in begun if trial.state not in ENDED]
-        return history_of(self.study, {self._live[one] for one in self._waiting}, [*self._ended, *under_way])
+        return history_of(self.study, [*self._ended.values(), *under_way])
 
     def _note(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Reports the epoch to Optuna, unless it has been (a resumed trial repeats its last one), and to the record."""
@@ -256,6 +285,8 @@ class StudySearcher(Searcher):
             self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, val_dice)
         before = TrialRecord(**trial.user_attrs["record"])
         record = before.updated(result)
+        if trial.state == TrialState.WAITING:  # it was set aside over this result
+            record = replace(record, status=before.status, reason=before.reason)
         missing = [name for name in self._objectives if point_of(record, [name]) is None]
         if record.status == "completed" and missing:
             record = record.updated({"status": "failed", "reason": f"it ended without any {missing[0]}"})
@@ -272,7 +303,7 @@ class StudySearcher(Searcher):
         _tell(self.study, number, record, self._objectives)
         trial = self._trial(number)
         if trial.state in ENDED:
-            self._ended.append(trial)
+            self._ended[number] = trial
 
     def _save(self, trial: FrozenTrial, record: TrialRecord) -> None:
         self.study._storage.set_trial_user_attr(trial._trial_id, "record", vars(record))

@@ -66,7 +66,7 @@ class SearchSettings(Splitting, Preparation):
     seed: Annotated[int, "Seed of the search and of every training."] = 0
     objective: Annotated[tuple[str, ...], "What counts: val_dice; or costs, too: val_dice,latency_ms."] = (VAL_DICE,)
     searcher: Annotated[SearcherName, "What proposes trainings, from those that it has seen."] = "tpe"
-    scheduler: Annotated[Scheduler, "What stops trainings that fall behind."] = "asha"
+    scheduler: Annotated[Scheduler, "What holds back trainings that fall behind."] = "asha_promote"
     resume: Annotated[bool, "Go on with the run of this --name, with its settings."] = False
     dry_run: Annotated[bool, "Check everything, estimate memory and time; train nothing."] = False
     print_config: Annotated[bool, "Print all settings as YAML and stop."] = False

@@ -70,6 +70,9 @@ class PaperSearch:
     def free_place(self, trial_id: str) -> None:
         self.places.discard(trial_id)
 
+    def set_aside(self, trial_id: str) -> None:
+        self.places.discard(trial_id)
+
     def take_place(self, trial_id: str) -> None:
         self.places.add(trial_id)
 

@@ -141,6 +141,35 @@ def test_a_trial_that_the_end_cuts_off_waits_and_is_taken_up_again(tmp_path: Pat
     assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.COMPLETE, 0.6, {1: 0.4, 2: 0.6})
 
 
+def test_a_trial_that_waits_for_better_ones_counts_as_ended_when_it_came_to_rest(tmp_path: Path) -> None:
+    first = searcher_in(tmp_path, num_trials=4)
+    first.set_max_concurrency(4)
+    for ray_id in "abcd":
+        first.suggest(ray_id)
+        first.on_trial_result(ray_id, {"epoch": 1, "val_dice": 0.4})
+    first.set_aside("c")
+    first.on_trial_complete("b", {"epoch": 9, "val_dice": 0.5, "status": "completed"})
+    first.set_aside("a")
+    assert [(trial_id, status) for trial_id, status, _ in statuses(records_by_ending(first.study))] == [
+        *[("t0002", "stopped"), ("t0001", "completed"), ("t0000", "stopped"), ("t0003", "running")]
+    ]
+    first.take_place("c")
+    set_aside(first.study, "max_time 1h reached")  # which it outlives no more than the one that ran all the time
+    ended = [("t0001", "completed"), ("t0000", "stopped"), ("t0002", "running"), ("t0003", "running")]
+    assert [(record.trial_id, record.status) for record in records_by_ending(first.study)] == ended
+
+    take_up(open_study(tmp_path / "study.log"))
+    later = searcher_in(tmp_path, num_trials=4)
+    later.suggest("e")
+    later.on_trial_result("e", {"epoch": 1, "val_dice": 0.4})
+    later.suggest("f")
+    later.set_aside("f")
+    later.set_aside("e")
+    assert [record.trial_id for record in records_by_ending(later.study)] == ["t0001", "t0000", "t0002", "t0003"]
+    later.on_trial_complete("e")
+    assert [trial.state.name for trial in later.study.trials] == ["PRUNED", "COMPLETE", "WAITING", "RUNNING"]
+
+
 def test_a_driver_that_is_killed_while_it_sets_trials_aside_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Successive halving: who is stopped and who waits at a rung, who goes on when, and how the search is wound up."""
 
+import random
 from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ import pytest
 from ray.tune.experiment import Trial
 
 from search import halving
-from search.halving import HalvingScheduler, PromotingScheduler
+from search.halving import HalvingScheduler, PromotingScheduler, Rung
+from search.pareto import scores
 from search.rungs import Rungs
 from search.schedulers import make_scheduler
 from tests.search.paper_search import PaperSearch, PaperTrial, curves, steady
@@ -173,6 +175,38 @@ def test_a_trial_that_is_the_best_at_its_rung_is_not_stopped_because_others_had_
     assert last_epochs(second) == {"t0000": 1, "t0001": 9, "t0002": 1, "t0003": 9, "t0004": 1}
 
 
+@pytest.mark.parametrize(("trials", "objectives"), [(2500, 1), (200, 2)])
+def test_who_may_go_on_is_who_is_among_the_best_third_of_all(trials: int, objectives: int) -> None:
+    draw, rung, points, waiting = random.Random(0), Rung(), {}, set[str]()
+    for number in range(trials):
+        our_id = f"t{number:04d}"
+        points[our_id] = tuple(round(draw.random(), 2) for _ in range(objectives))  # some are alike
+        rung.add(our_id, points[our_id])
+        found = dict(zip(points, scores([*points.values()]), strict=True))
+        ordered = sorted(found, key=lambda one: (-found[one], one))
+        best = ordered[: len(ordered) // 3]
+        assert rung.may_go_on(our_id) == (our_id in best)
+        assert rung.cutoff == found[(best or ordered)[-1 if best else 0]]
+        if our_id not in best:
+            rung.wait(our_id)
+            waiting.add(our_id)
+        next_one = next((one for one in best if one in waiting), None)
+        assert rung.next == next_one
+        for leaving in (next_one if draw.random() < 0.7 else None, draw.choice([*waiting, None])):
+            if leaving in waiting and leaving is not None:
+                rung.leave(leaving)
+                waiting.remove(leaving)
+
+
+def test_the_best_of_few_that_waits_is_told_for_what() -> None:
+    scheduler = make_scheduler("asha_promote", max_epochs=9)
+    PaperSearch(scheduler, steady(0.3, 0.5, 0.4)).run(most_results=2)
+    assert [scheduler.reason(f"ray1-t000{number}") for number in range(2)] == [
+        "best val_dice 0.3000 by epoch 1 is not among the best third (0.5000)",
+        "best val_dice 0.5000 by epoch 1 waits for more trials to be compared with",
+    ]
+
+
 def test_a_trial_that_waits_holds_no_place() -> None:
     search = PaperSearch(make_scheduler("asha_promote", max_epochs=9), steady(*[0.5] * 12), workers=2)
     while search.to_come:
@@ -192,8 +226,8 @@ class FewPlaces:
     def has_room(self) -> bool:
         return self.left > 0
 
-    def free_place(self, _trial_id: str) -> None:
-        """Somebody else takes it at once."""
+    def set_aside(self, _trial_id: str) -> None:
+        """Somebody else takes the place at once."""
 
     def take_place(self, _trial_id: str) -> None:
         self.left -= 1
@@ -204,7 +238,6 @@ def test_a_free_place_goes_to_the_highest_rung() -> None:
     trials = {f"t{number:04d}": ray_trial(f"t{number:04d}") for number in range(12)}
     controller: Any = SimpleNamespace(
         search_alg=SimpleNamespace(searcher=searcher),
-        get_trials=lambda: list(trials.values()),
         pause_trial=lambda trial, should_checkpoint: trial.set_status(Trial.PAUSED),
     )
 

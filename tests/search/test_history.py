@@ -93,7 +93,7 @@ def test_of_many_trials_with_several_objectives_the_first_fronts_are_shown():
 def test_the_study_itself_stays_as_it_is():
     study = study_of(*TRIALS)
     before = study.get_trials()
-    history = history_of(study, waiting=[3])
+    history = history_of(study)
     as_if_completed(history, {"x"})
     history._storage.set_trial_system_attr(0, "cma:generation", 7)
     history._storage.set_trial_system_attr(0, "tpe:relative_params:0", "{}")
@@ -103,8 +103,10 @@ def test_the_study_itself_stays_as_it_is():
 
 def test_a_trial_that_waits_counts_as_stopped():
     study = study_of(*TRIALS)
-    assert (history_of(study).ended, history_of(study, waiting=[3]).ended) == (8, 9)
-    shown = as_if_completed(history_of(study, waiting=[3]), {"x"}).get_trials(deepcopy=False)
+    assert history_of(study).ended == 8
+    study._storage.set_trial_state_values(study.trials[3]._trial_id, TrialState.WAITING)
+    assert history_of(study).ended == 9
+    shown = as_if_completed(history_of(study), {"x"}).get_trials(deepcopy=False)
     assert {one.number: one.value for one in shown}[3] == pytest.approx(1 / 5)
 
 

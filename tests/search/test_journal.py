@@ -3,11 +3,13 @@
 import os
 import pickle
 import resource
+from itertools import product
 from pathlib import Path
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import TrialState
 
 import search.journal
 from data.input_error import InputError
@@ -71,10 +73,11 @@ def test_the_disk_is_waited_for_when_a_trial_begins_or_ends(path: Path, monkeypa
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
     journal = OpenJournal(str(path))
-    for operation in JournalOperation:
+    for operation, state in product(JournalOperation, TrialState):
         before = len(synced)
-        journal.append_logs([{"op_code": operation}])
-        lasts = operation in (JournalOperation.CREATE_TRIAL, JournalOperation.SET_TRIAL_STATE_VALUES)
+        journal.append_logs([{"op_code": operation, "state": state}])
+        ends = operation == JournalOperation.SET_TRIAL_STATE_VALUES and state.is_finished()
+        lasts = ends or operation == JournalOperation.CREATE_TRIAL
         assert synced[before:] == ([path.stat().st_size] if lasts else [])
 
 

@@ -1,6 +1,7 @@
 """Trials that wait, on a running Ray: they keep no worker, go on from where they stood, and outlive an interrupt."""
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +9,12 @@ from pathlib import Path
 import pytest
 
 import search.driver
+from data.input_error import InputError
+from search.driver import check_limits
 from search.record import TrialRecord
 from search.resources import machines
+from search.settings import SearchSettings
+from search.study import read_study
 from tests.search.test_driver import search_in, states, traces
 from tests.search.trainings import PROCESSES, steady, steady_until_the_third_trial
 
@@ -33,7 +38,7 @@ def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
 
     asked = {"max_epochs": 9, "scheduler": "asha_promote", "num_trials": 6}
     assert search_in(tmp_path, steady_until_the_third_trial, interrupt, **asked).interrupted
-    assert states(tmp_path) == ["RUNNING"] * 3
+    assert states(tmp_path) == ["WAITING", "WAITING", "RUNNING"]
     assert traces(tmp_path) == {"t0000": [1], "t0001": [1], "t0002": [1, 2]}
     before = processes(tmp_path)
 
@@ -61,3 +66,24 @@ def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
     starts = {our_id: len(pids) for our_id, pids in after.items()}
     assert starts == {"t0000": 0, "t0001": 0, "t0002": 2, "t0003": 2, "t0004": 1, "t0005": 1}
     assert len({pid for pids in after.values() for pid in pids}) == 1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_with_patience_those_that_wait_count_and_no_worker_is_started_for_another_trial(tmp_path: Path) -> None:
+    asked = {"max_epochs": 9, "scheduler": "asha_promote", "patience": 5}
+    outcome = search_in(tmp_path, steady, **asked)
+    # The third trial is the best one, and waits at epoch 3 until two others have come there.
+    assert re.fullmatch(r"patience 5 at its end: the last 5 trials bettered val_dice 0.9000 by .*", outcome.ending)
+    assert 7 <= len(outcome.records) <= 10
+    assert {record.status for record in outcome.records} == {"stopped"}
+    waited = [record for record in outcome.records if record.reason != outcome.ending]
+    assert len(waited) >= 7
+    assert all(re.match(r"best val_dice 0\.\d+ by epoch [13] (is not|waits)", record.reason) for record in waited)
+    assert set(states(tmp_path)) == {"WAITING"}, "a search that goes on may go on with them"
+    limits = SearchSettings(**asked).limits(9)
+    with pytest.raises(InputError, match=r"by no more than 0\.001 before: give a larger --patience"):
+        check_limits(read_study(tmp_path / "study.log"), limits, 1.0)
+
+    starts = [pid for pids in processes(tmp_path).values() for pid in pids]
+    assert len(starts) > len(outcome.records) - 2, "some went on"
+    assert len(set(starts)) <= 2, "as many processes as trials at a time"

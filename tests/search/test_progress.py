@@ -61,6 +61,12 @@ def test_a_log_has_a_line_for_each_ending_once() -> None:
     ]
 
 
+def test_a_trial_that_had_waited_is_told_of_again_when_it_ends() -> None:
+    waits, done = record(0, "stopped", epochs=1, dice=0.5), record(0, "completed", epochs=5, dice=0.75)
+    told = [line for line in shown([record(0)], [waits], [record(0, epochs=1)], [done]) if line.startswith("t0")]
+    assert [line.partition(":")[0] for line in told] == ["t0000 stopped", "t0000 completed"]
+
+
 def test_what_ended_in_an_earlier_session_is_not_told_again() -> None:
     earlier, now = record(0, "completed", epochs=5, dice=0.75), record(1, "stopped", epochs=1, dice=0.25)
     assert [line[:5] for line in shown([earlier], [earlier, now]) if line.startswith("t0")] == ["t0001"]

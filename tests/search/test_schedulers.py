@@ -105,7 +105,7 @@ def test_ray_is_named_no_metric_and_can_copy_it_at_any_time(name: str, folds: in
     undisturbed = PaperSearch(of_name(name, folds), curves).run()
     search = PaperSearch(of_name(name, folds), curves).run(most_results=30)
     assert search.scheduler.metric is None
-    search.scheduler = pickle.loads(pickle.dumps(search.scheduler))
+    search = pickle.loads(pickle.dumps(search))
     assert search.run().log == undisturbed.log
 
 

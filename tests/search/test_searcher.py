@@ -350,11 +350,11 @@ def test_a_trial_that_waits_leaves_its_place_and_is_learnt_from(tmp_path):
     searcher.suggest("a")
     searcher.on_trial_result("a", report(1, 0.5))
     assert not searcher.has_room
-    searcher.free_place("a")
+    searcher.set_aside("a")
     assert searcher.has_room
     assert isinstance(searcher.suggest("b"), dict)
     assert not searcher.has_room
-    searcher.free_place("b")
+    searcher.set_aside("b")
     searcher.take_place("a")
     searcher.on_trial_complete("a", report(2, 0.6, "completed"))
     assert isinstance(searcher.suggest("c"), dict)
@@ -374,8 +374,8 @@ def test_the_sampler_learns_from_a_trial_that_waits(tmp_path):
             searcher.suggest(f"r{number}")
             searcher.on_trial_result(f"r{number}", report(1, number / 20))
             if waits:
-                searcher.free_place(f"r{number}")
-        return history_of(searcher.study, [searcher._live[one] for one in searcher._waiting]).ended
+                searcher.set_aside(f"r{number}")
+        return history_of(searcher.study).ended
 
     assert (learnt_from(waits=True), learnt_from(waits=False)) == (14, 0)
 
@@ -439,7 +439,7 @@ def test_what_the_driver_has_in_memory_is_what_others_read_from_the_disk(tmp_pat
         elif number % 6 == 4:
             searcher.on_trial_complete(ray_id, error=True)
         else:
-            searcher.free_place(ray_id)
+            searcher.set_aside(ray_id)
     on_disk = read_study(tmp_path / "study.log")
     assert searcher.study.trials == on_disk.trials
     assert searcher.study.user_attrs == on_disk.user_attrs

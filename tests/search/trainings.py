@@ -141,14 +141,14 @@ def seldom_judged(config: Any, data: Any, split: Any, *, folder: Path, **more: A
                 _stand_still()
 
 
-# val_dice of each trial, in all its epochs.
+# val_dice of each trial, in all its epochs; all others have less.
 STEADY = {"t0000": 0.3, "t0001": 0.5, "t0002": 0.9, "t0003": 0.6, "t0004": 0.4, "t0005": 0.2}
 PROCESSES = "processes.txt"  # a line for each start of a trial, in its folder
 
 
 def steady(config: Any, *_: Any, folder: Path, **_more: Any) -> "Iterator[EpochReport]":
     """Learns nothing and reports what is written above, going on from its trace."""
-    dice = STEADY[folder.name]
+    dice = STEADY.get(folder.name, 0.1)
     with (folder / PROCESSES).open("a") as file:
         file.write(f"{os.getpid()}\n")
     trace = folder / TRACE
