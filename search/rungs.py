@@ -11,7 +11,8 @@ TIME = "epoch"
 METRIC = "val_dice"
 REDUCTION = 3  # of the trials that come to a rung, the best one in so many goes on
 LEAST_FOLDS = 4  # with which Wilcoxon's test can stop a trial before its last one
-GRACE_SHARE = 10  # the first rung stands after one in so many of the epochs
+GRACE_SHARE = 10  # the first rung stands after one in so many of the epochs,
+EARLY_SHARE = 30  # or of so many, where a trial that falls behind may yet go on
 
 Standing = tuple[int, float]  # folds, and the best val_dice of so many; the mean over more folds is the higher one
 NOTHING_SHOWN: Standing = (0, 0.0)
@@ -19,7 +20,7 @@ NOTHING_SHOWN: Standing = (0, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Rungs:
-    """After which epochs trials are compared: first after a tenth of them, then `REDUCTION` times further on each time.
+    """After which epochs trials are compared: first after one in `grace_share`, then `REDUCTION` times further on.
 
     An epoch is as many training pixels in every trial (see `data.sampling.samples_per_epoch`), so no batch size, crop
     size or speed of a machine gives a trial more training than others before it is judged.
@@ -32,11 +33,12 @@ class Rungs:
     max_epochs: int
     evaluate_every: int = 1
     folds: int = 1
+    grace_share: int = GRACE_SHARE
 
     @property
     def first(self) -> int:
         """The epoch before which no trial is judged."""
-        looks = max(1, round(self.max_epochs / GRACE_SHARE / self.evaluate_every))
+        looks = max(1, round(self.max_epochs / self.grace_share / self.evaluate_every))
         return min(looks * self.evaluate_every, self.max_epochs)
 
     @property

@@ -1,6 +1,7 @@
 """When to stop a trial that is not worth going on with: a table of names over schedulers for Ray Tune."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import optuna
 
@@ -8,7 +9,7 @@ from data.input_error import unknown_name
 from search.halving import HalvingScheduler, PromotingScheduler
 from search.patient_scheduler import PatientScheduler
 from search.pruning import MedianScheduler, WilcoxonScheduler
-from search.rungs import Rungs
+from search.rungs import EARLY_SHARE, Rungs
 
 BRACKETS = 3  # of HyperBand; one that begins later still would stop next to nobody
 
@@ -38,7 +39,7 @@ def make_scheduler(
 
 SCHEDULERS: dict[str, Callable[[Rungs, Sequence[str]], PatientScheduler]] = {
     "asha": HalvingScheduler,
-    "asha_promote": PromotingScheduler,
+    "asha_promote": lambda rungs, costs: PromotingScheduler(replace(rungs, grace_share=EARLY_SHARE), costs),
     "hyperband": lambda rungs, costs: HalvingScheduler(rungs, costs, brackets=BRACKETS),
     "median": lambda rungs, _costs: MedianScheduler(rungs),
     "wilcoxon": lambda rungs, _costs: WilcoxonScheduler(rungs),
