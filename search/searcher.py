@@ -1,6 +1,7 @@
 """The searcher: what Ray Tune asks for hyperparameters and tells results, answered by an Optuna study."""
 
 import pickle
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from search.study import PAST, open_study, sync
 # What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
 OUT_OF_MEMORY = ("low on memory", "OutOfMemoryError", "out of memory")
 BAD_ENDING = "bad_ending"  # the constraint that a bad ending breaks
+SECONDS_BETWEEN_SYNCS = 1.0  # of hundreds of workers, there is a better result every few milliseconds
 
 
 class StudySearcher(Searcher):
@@ -81,6 +83,7 @@ class StudySearcher(Searcher):
         self._seed = seed
         self._max_concurrent = max_concurrent
         self._thrifty = thrifty
+        self._better, self._synced = False, 0.0  # whether a trial has been since the disk was waited for, and when
         self._reason_of = reason_of
         self._dataset = dataset
         self._version = version
@@ -291,8 +294,11 @@ class StudySearcher(Searcher):
         if record.status == "completed" and missing:
             record = record.updated({"status": "failed", "reason": f"it ended without any {missing[0]}"})
         self._save(trial, record)
-        if record.metrics != before.metrics:
-            sync(self.study)  # the disk has the model that they are of already, and a row must be of its model
+        # The disk has the model that they are of already, and a row must be of its model.
+        self._better |= record.metrics != before.metrics
+        if self._better and time.monotonic() - self._synced >= SECONDS_BETWEEN_SYNCS:
+            sync(self.study)
+            self._better, self._synced = False, time.monotonic()
         return record
 
     def _end(self, number: int, record: TrialRecord, status: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
 import search.journal
+import search.searcher
 from data.input_error import InputError
 from search.journal import OpenJournal
 from search.record import records_from_study
@@ -117,6 +118,7 @@ def test_a_row_is_of_its_model_after_the_power_failed(path: Path, monkeypatch: p
     """The model of an epoch is on the disk before its result comes, and is never reported again."""
     on_disk: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: on_disk.append(path.stat().st_size))
+    monkeypatch.setattr(search.searcher, "SECONDS_BETWEEN_SYNCS", 0.0)
 
     def searcher() -> StudySearcher:
         return StudySearcher(journal=path, space=parse_space({}), num_trials=None, seed=0, max_concurrent=1)
