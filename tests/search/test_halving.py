@@ -175,7 +175,7 @@ def test_a_trial_that_is_the_best_at_its_rung_is_not_stopped_because_others_had_
     assert last_epochs(second) == {"t0000": 1, "t0001": 9, "t0002": 1, "t0003": 9, "t0004": 1}
 
 
-@pytest.mark.parametrize(("trials", "objectives"), [(2500, 1), (200, 2)])
+@pytest.mark.parametrize(("trials", "objectives"), [(1000, 1), (100, 2)])
 def test_who_may_go_on_is_who_is_among_the_best_third_of_all(trials: int, objectives: int) -> None:
     draw, rung, points, waiting = random.Random(0), Rung(), {}, set[str]()
     for number in range(trials):
