@@ -201,12 +201,10 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
 
 
 def forget(trial: Trial) -> None:
-    """Takes from a trial of Tune's, which keeps all trials to the end, what the study has too: 100 KiB of each."""
+    """Takes from a trial of Tune's, which keeps all trials to the end, what the study has too (see `LightTrial`)."""
     trial.config.clear()
     trial.evaluated_params = {}
     trial.run_metadata.last_result = {"done": True}
-    trial.run_metadata.metric_analysis.clear()
-    trial.run_metadata.metric_n_steps.clear()
     trial._default_result_or_future = None
 
 

@@ -176,7 +176,7 @@ def test_with_several_objectives_it_comes_there_at_little_cost(tmp_path, name, c
 @pytest.mark.parametrize("one_completes_of", [1, 20])
 def test_tpe_keeps_away_from_what_only_costs_whether_trials_complete_or_are_stopped(tmp_path, one_completes_of):
     texts, weighed = ["only,width=4:64,augmentation=0:1"], ("val_dice", "parameters")
-    searcher = make(tmp_path, "tpe", texts, num_trials=60, seed=1, objectives=weighed)
+    searcher = make(tmp_path, "tpe", texts, num_trials=60, seed=2, objectives=weighed)
     configs = []
     for number in range(60):
         configs.append(config := searcher.suggest(f"r{number}"))
@@ -186,7 +186,7 @@ def test_tpe_keeps_away_from_what_only_costs_whether_trials_complete_or_are_stop
         searcher.on_trial_complete(f"r{number}", found | done)
     late = configs[30:]
     assert sum(config["augmentation"] for config in late) / len(late) < 0.3, "at random it would be 0.5"
-    assert min(config["width"] for config in late) < 24, "the front has them all"
+    assert min(config["width"] for config in late) < 16, "the front has them all"
     assert max(config["width"] for config in late) > 40
 
 
