@@ -1,16 +1,20 @@
 """How the driver bears a long search and a wide one: 10,000 trials, and 200 workers at a time, on one machine.
 
 Long: trials that only report five epochs each (as those of trial_overhead.py), as many at a time as there are cores.
-The last thousand must be through as fast as the first, but for a fifth; the first hundred, while workers start, do not
+The last thousand must begin as fast as the first, but for a fifth; the first hundred, while workers start, do not
 count. The driver's memory may grow by 50 KiB a trial, half a GiB in all. It is that of the driver's own process: what
 workers, Ray's own processes and its object store take is not counted. The scheduler holds nobody back but a few at the
 beginning, as until their last epoch each trial shows a little more than those before, so that it has all its reports.
+
+Waiting: the same with trials that show how good they are from the first epoch on, so that most of them wait for better
+ones, as in a real search; the bounds are the same.
 
 Wide: 200 workers, each with a hundredth of a core, whose epochs are two seconds of sleep, with all that a real one
 reports. They load no torch, nor other packages that they have no use for (see driver/light_worker.py), and so take
 15 GiB of memory; it is not counted either. Trials, their number of epochs, searcher and scheduler are those of a search
 with the usual settings. Each worker notes when it begins an epoch, and is in it for the two seconds after. How much of
-the time that is, is counted for 90 seconds, which begin five epochs after all workers have begun their first.
+the time that is, is counted three times for 90 seconds, one after the other, which begin five epochs after all workers
+have begun their first. The goal is for their mean.
 """
 
 import json
@@ -25,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -34,8 +39,14 @@ from trial_overhead import report_of
 TRIALS, EPOCHS, STEP = 10_000, 5, 1000
 STARTING = 100  # trials, while workers come up
 WORKERS, SECONDS_OF_EPOCH = 200, 2.0
-SECONDS_SETTLING, SECONDS_COUNTED = 10.0, 90.0
+SECONDS_SETTLING, SECONDS_COUNTED, COUNTS = 10.0, 90.0, 3
 GOAL_FLAT, GOAL_GROWTH, GOAL_BUSY = 0.8, 50.0, 0.95
+
+
+def good_from_the_start(config: Any, *_: Any, **_named: Any) -> Iterator[Any]:
+    """A training that does nothing; its first epoch shows how good it is."""
+    for epoch in range(1, config.max_epochs + 1):
+        yield report_of(epoch, quality_of(config.learning_rate) * (1 + epoch / 1000), config)
 
 
 def better_and_better(config: Any, *_: Any, folder: Path, **_named: Any) -> Iterator[Any]:
@@ -79,29 +90,31 @@ def asleep(notes: Path) -> Callable[..., Iterator[dict[str, Any]]]:
     return sleep_through
 
 
-def search_long(folder: Path) -> dict[str, Any]:
-    """When each trial had ended (seconds since the first, in order), and what the driver had taken by then.
+def search_long(folder: Path, train: Callable[..., Iterator[Any]] = better_and_better) -> dict[str, Any]:
+    """What the driver had taken whenever it looked, and the epochs that were trained.
 
-    That is, whenever it looked: trials that had ended, MiB of memory, seconds of processor time.
+    A look: trials that were begun, seconds on the clock, MiB of memory, seconds of processor time.
     """
     from search.study import read_study
 
-    taken: list[tuple[int, float, float]] = []
+    looks: list[tuple[int, float, float, float]] = []
 
-    def look(records: Sequence[Any], _spent: float) -> None:
-        ended = sum(record.status != "running" for record in records)
-        taken.append((ended, resident_mb(os.getpid()), time.process_time()))
+    def look(records: Sequence[Any], spent: float) -> None:
+        looks.append((len(records), spent, resident_mb(os.getpid()), time.process_time()))
 
-    search_here(folder, look, cores=1.0, num_trials=TRIALS, max_epochs=EPOCHS)
-    trials = read_study(folder / "scale" / "study.log").trials
-    assert len(trials) == TRIALS
-    assert all(len(trial.intermediate_values) == EPOCHS for trial in trials[STARTING:])
-    ended = sorted(trial.datetime_complete for trial in trials)
-    return {"ended": [(moment - ended[0]).total_seconds() for moment in ended], "taken": taken}
+    search_here(folder, look, train=train, cores=1.0, num_trials=TRIALS, max_epochs=EPOCHS)
+    epochs = [len(trial.intermediate_values) for trial in read_study(folder / "scale" / "study.log").trials]
+    assert len(epochs) == TRIALS
+    return {"looks": looks, "epochs": sum(epochs), "least_epochs": min(epochs[STARTING:])}
+
+
+def search_waiting(folder: Path) -> dict[str, Any]:
+    """The same of a search in which most trials wait for better ones."""
+    return search_long(folder, good_from_the_start)
 
 
 def search_wide(folder: Path) -> dict[str, Any]:
-    """The share of their time that workers are in epochs, and the epochs and trials that they begin meanwhile."""
+    """The shares of their time that workers are in epochs, and the epochs and trials that they begin meanwhile."""
     import search.driver
 
     light, notes = folder / "light", folder / "notes"
@@ -117,24 +130,26 @@ def search_wide(folder: Path) -> dict[str, Any]:
         if ended or len([*notes.iterdir()]) < WORKERS:
             return
         looks.append((time.monotonic(), len(records)))
-        if looks[-1][0] - looks[0][0] >= SECONDS_SETTLING + SECONDS_COUNTED:
+        if looks[-1][0] - looks[0][0] >= SECONDS_SETTLING + COUNTS * SECONDS_COUNTED:
             ended.append(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     search_here(folder, look, cores=(os.cpu_count() or 1) / WORKERS, max_time="1h")
     begun = np.array([float(moment) for file in notes.iterdir() for moment in file.read_text().split()])
-    first = looks[0][0] + SECONDS_SETTLING
-    last = first + SECONDS_COUNTED
-    within = np.clip(begun + SECONDS_OF_EPOCH, first, last) - np.clip(begun, first, last)
+    marks = looks[0][0] + SECONDS_SETTLING + SECONDS_COUNTED * np.arange(COUNTS + 1)
+    within = np.diff(np.clip(marks[:, None] - begun, 0, SECONDS_OF_EPOCH).sum(axis=1))
+    first, last = marks[[0, -1]]
     return {
-        "busy": float(within.sum()) / (WORKERS * SECONDS_COUNTED),
+        "busy": [float(seconds) / (WORKERS * SECONDS_COUNTED) for seconds in within],
         "epochs_begun": int(((begun >= first) & (begun < last)).sum()),
         "trials_begun": float(np.diff(np.interp([first, last], *np.array(looks).T))[0]),
         "processes": len([*notes.iterdir()]),
     }
 
 
-def search_here(folder: Path, look: Any, *, cores: float, **asked: Any) -> None:
+def search_here(
+    folder: Path, look: Any, *, train: Callable[..., Iterator[Any]] | None = None, cores: float, **asked: Any
+) -> None:
     """`python -m search.run` with these settings, but for the trainings."""
     from data.readers import load
     from data.split import split_data
@@ -152,7 +167,7 @@ def search_here(folder: Path, look: Any, *, cores: float, **asked: Any) -> None:
     space = parse_space(settings.space, pinned=settings.pinned)
     with running_ray(None), new_run(folder, "scale") as run:
         needs = choose_needs(cores, 0.0, machines())
-        search(settings, space, data, split_data(data), run, needs, look=look, train=better_and_better)
+        search(settings, space, data, split_data(data), run, needs, look=look, train=train)
 
 
 def resident_mb(process: int) -> float:
@@ -163,7 +178,7 @@ def resident_mb(process: int) -> float:
     raise AssertionError("no VmRSS")
 
 
-SEARCHES = {"long": search_long, "wide": search_wide}
+SEARCHES = {"long": search_long, "waiting": search_waiting, "wide": search_wide}
 
 
 def run_apart(name: str) -> dict[str, Any]:
@@ -177,41 +192,53 @@ def run_apart(name: str) -> dict[str, Any]:
 
 
 def print_long(found: Mapping[str, Any]) -> tuple[float, float]:
-    """Prints the table of the long search; how fast the last trials were against the first, and KiB a trial."""
-    ended = np.array(found["ended"])
-    # The last look is at the end of the search, which is no trial's.
-    counts, memory, seconds = np.array([look for look in found["taken"] if look[0] < len(ended)]).T
+    """Prints the table of a long search; how fast the last trials were against the first, and KiB a trial."""
+    looks = np.array(found["looks"])
+    begun = looks[: np.searchsorted(looks[:, 0], TRIALS) + 1]  # once all have begun, it only ends
     rows = [("trials", "trials a second", "driver: ms of processor time a trial", "MiB of memory")]
     rates = []
     for first, last in pairwise([STARTING, *range(STEP, TRIALS + 1, STEP)]):
-        rates.append((last - first) / (ended[last - 1] - ended[first - 1]))
-        looked_at = np.clip([first, last], counts[0], counts[-1])
-        spent = 1000 * np.diff(np.interp(looked_at, counts, seconds))[0] / np.diff(looked_at)[0]
-        told = (f"{rates[-1]:.1f}", f"{spent:.1f}", f"{np.interp(last, counts, memory):.0f}")
-        rows.append((f"{first + 1} to {last}", *told))
+        (start, _, before), (end, memory, after) = (at(begun, count) for count in (first, last))
+        rates.append((last - first) / (end - start))
+        spent = 1000 * (after - before) / (last - first)
+        rows.append((f"{first + 1} to {last}", f"{rates[-1]:.1f}", f"{spent:.1f}", f"{memory:.0f}"))
     print_table(rows)
-    before, after = np.interp([STEP, TRIALS], counts, memory)
-    return float(rates[-1] / rates[0]), float(1024 * (after - before) / (TRIALS - STEP))
+    flat, growth = rates[-1] / rates[0], 1024 * (at(begun, TRIALS)[1] - at(begun, STEP)[1]) / (TRIALS - STEP)
+    print(
+        f"the last of these begin {flat:.2f} times as fast as the first; {growth:.1f} KiB of memory a trial; "
+        f"{found['epochs']} epochs in all; over {looks[-1, 1] - begun[-1, 1]:.1f} s after the last one began\n"
+    )
+    return flat, growth
+
+
+def at(looks: "np.ndarray[Any, np.dtype[np.float64]]", count: int) -> list[float]:
+    """The seconds on the clock, MiB and seconds of processor time when so many trials had been begun."""
+    return [float(np.interp(count, looks[:, 0], taken)) for taken in looks[:, 1:].T]
 
 
 def main() -> int:
     """Runs both searches and prints their tables."""
     arguments = parse_arguments(__doc__ or "")
-    long, wide = run_apart("long"), run_apart("wide")
+    long, waiting, wide = map(run_apart, SEARCHES)
     print(describe_machine())
-    flat, growth = print_long(long)
-    print(f"the last of these are through {flat:.2f} times as fast as the first; {growth:.1f} KiB of memory a trial")
-    busy = wide["busy"]
+    print("long:")
+    of_long = print_long(long)
+    assert long["least_epochs"] == EPOCHS
+    print("waiting:")
+    of_waiting = print_long(waiting)
+    busy, shares = fmean(wide["busy"]), ", ".join(f"{share:.1%}" for share in wide["busy"])
     print(
-        f"{WORKERS} workers ({wide['processes']} processes) for {SECONDS_COUNTED:g} s: {wide['epochs_begun']} epochs "
-        f"of {SECONDS_OF_EPOCH:g} s and {wide['trials_begun']:.0f} trials begun; {busy:.1%} of their time in epochs"
+        f"wide: {WORKERS} workers ({wide['processes']} processes) for {COUNTS} times {SECONDS_COUNTED:g} s: "
+        f"{wide['epochs_begun']} epochs of {SECONDS_OF_EPOCH:g} s and {wide['trials_begun']:.0f} trials begun; "
+        f"{shares} of their time in epochs"
     )
+    flat, growth = min(of_long[0], of_waiting[0]), max(of_long[1], of_waiting[1])
     return conclude(
         "driver_scale",
         f"{flat:.2f} times as fast at the end, {growth:.1f} KiB a trial; {busy:.1%} busy",
         f">= {GOAL_FLAT:g} times, <= {GOAL_GROWTH:g} KiB, and >= {GOAL_BUSY:.0%}",
         flat >= GOAL_FLAT and growth <= GOAL_GROWTH and busy >= GOAL_BUSY,
-        {"trials": TRIALS, "workers": WORKERS, **long, **wide},
+        {"trials": TRIALS, "workers": WORKERS, "long": long, "waiting": waiting, "wide": wide},
         arguments.json,
     )
 

@@ -129,7 +129,7 @@ SYSTEMS: dict[str, Contender] = {
     UNKNOWING: Contender(make=make_ours(), replaced={**NO_STARTS, **NO_PRIOR}),
     STOCK: Contender(make=make_stock()),
     RANDOM: Contender(make=make_random),
-    "Syne Tune: BOHB": Contender(make=_make_syne_tune("BOHB")),
+    **{f"Syne Tune: {name}": Contender(make=_make_syne_tune(name)) for name in ("BOHB", "ASHA-BORE", "ASHA-CQR")},
 }
 VARIANTS: dict[str, Contender] = {
     "ours, no start points": Contender(make=make_ours(), replaced=NO_STARTS),
@@ -147,6 +147,4 @@ VARIANTS: dict[str, Contender] = {
     },
     f"{STOCK}, reduction 2": Contender(make=make_stock(reduction_factor=2)),
     f"{STOCK}, grace 3, reduction 3": Contender(make=make_stock(grace_period=3, reduction_factor=3)),
-    "Syne Tune: ASHA-BORE": Contender(make=_make_syne_tune("ASHA-BORE")),
-    "Syne Tune: ASHA-CQR": Contender(make=_make_syne_tune("ASHA-CQR")),
 }

@@ -41,6 +41,7 @@ def mortal(*arguments: Any, folder: Path, **more: Any) -> Iterator[Any]:
             os._exit(1)
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_over_trials_of_two_processes(tmp_path: Path) -> None:
     settings = SearchSettings(max_epochs=3, scheduler="none", space=QUICK, num_trials=1)
