@@ -41,6 +41,8 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
             reduction_factor=REDUCTION,
             brackets=min(brackets, len(rungs.epochs)),
         )
+        for skipped, bracket in enumerate(self._brackets):
+            bracket._rungs = [(epoch, {}) for epoch in reversed(rungs.epochs[skipped:])]
         self._rungs = rungs
         self._costs = costs
         self._best: dict[str, Standing] = {}  # by our trial id

@@ -9,7 +9,7 @@ from data.input_error import unknown_name
 from search.halving import HalvingScheduler, PromotingScheduler
 from search.patient_scheduler import PatientScheduler
 from search.pruning import MedianScheduler, WilcoxonScheduler
-from search.rungs import EARLY_SHARE, Rungs
+from search.rungs import EARLY_WITHIN, Rungs
 
 BRACKETS = 3  # of HyperBand; one that begins later still would stop next to nobody
 
@@ -39,7 +39,7 @@ def make_scheduler(
 
 SCHEDULERS: dict[str, Callable[[Rungs, Sequence[str]], PatientScheduler]] = {
     "asha": HalvingScheduler,
-    "asha_promote": lambda rungs, costs: PromotingScheduler(replace(rungs, grace_share=EARLY_SHARE), costs),
+    "asha_promote": lambda rungs, costs: PromotingScheduler(replace(rungs, within=EARLY_WITHIN), costs),
     "hyperband": lambda rungs, costs: HalvingScheduler(rungs, costs, brackets=BRACKETS),
     "median": lambda rungs, _costs: MedianScheduler(rungs),
     "wilcoxon": lambda rungs, _costs: WilcoxonScheduler(rungs),

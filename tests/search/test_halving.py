@@ -83,8 +83,8 @@ def test_hyperband_deals_trials_to_brackets_which_they_keep() -> None:
     last = next(name for name, bracket in zip(names, brackets, strict=True) if bracket == 2)
     for our_id, value in [(last, 0.1), (f"{last}x", 0.9)]:
         scheduler.on_trial_add(None, ray_trial(our_id))
-        assert scheduler.on_trial_result(None, ray_trial(our_id), {"epoch": 6, "val_dice": value}) == "CONTINUE"
-    assert HalvingScheduler(Rungs(max_epochs=2), brackets=3).rungs == [1], "there are no more brackets than rungs"
+        assert scheduler.on_trial_result(None, ray_trial(our_id), {"epoch": 20, "val_dice": value}) == "CONTINUE"
+    assert HalvingScheduler(Rungs(max_epochs=2), brackets=3).rungs == [1, 2], "there are no more brackets than rungs"
 
 
 # The first beats the next three; the fifth is poor, but much lighter than all others.

@@ -128,20 +128,21 @@ def test_none_stops_nobody() -> None:
     ("max_epochs", "evaluate_every", "folds", "rungs"),
     [
         (1, 1, 1, (1,)),
-        (2, 1, 1, (1,)),
+        (2, 1, 1, (1, 2)),
         (3, 1, 1, (1, 3)),
         (9, 1, 1, (1, 3, 9)),
-        (30, 1, 1, (3, 9, 27)),
-        (60, 1, 1, (6, 18, 54)),
-        (60, 2, 1, (6, 18, 54)),
-        (60, 4, 1, (8, 24)),
-        (60, 5, 1, (5, 15, 45)),
-        (60, 25, 1, (25,)),
+        (30, 1, 1, (3, 10, 30)),
+        (60, 1, 1, (7, 20, 60)),
+        (60, 2, 1, (6, 20, 60)),
+        (60, 4, 1, (8, 20, 60)),
+        (60, 5, 1, (5, 20, 60)),
+        (60, 25, 1, (25, 60)),
         (60, 60, 1, (60,)),
         (60, 99, 1, (60,)),
-        (8, 3, 1, (3,)),
-        (60, 1, 5, (6, 18, 54, 162)),
-        (1, 1, 5, (1, 3)),
+        (8, 3, 1, (3, 8)),
+        (60, 1, 2, (7, 20, 60, 120)),
+        (60, 1, 5, (7, 20, 60, 180, 300)),
+        (1, 1, 5, (1, 3, 5)),
     ],
 )
 def test_rungs_follow_from_the_epochs(max_epochs: int, evaluate_every: int, folds: int, rungs: tuple[int, ...]) -> None:
@@ -153,7 +154,7 @@ def test_rungs_follow_from_the_epochs(max_epochs: int, evaluate_every: int, fold
 
 @pytest.mark.parametrize(
     ("max_epochs", "evaluate_every", "rungs"),
-    [(1, 1, []), (9, 1, [1, 3]), (27, 1, [1, 3, 9]), (60, 1, [2, 6, 18, 54]), (60, 4, [4, 12, 36]), (60, 60, [])],
+    [(1, 1, []), (9, 1, [1, 3]), (27, 1, [1, 3, 9]), (60, 1, [2, 7, 20]), (60, 4, [4, 8, 20]), (60, 60, [])],
 )
 def test_trials_that_may_yet_go_on_are_compared_early(max_epochs: int, evaluate_every: int, rungs: list[int]) -> None:
     assert make_scheduler("asha_promote", max_epochs=max_epochs, evaluate_every=evaluate_every).rungs == rungs
