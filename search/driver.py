@@ -146,7 +146,6 @@ def search(
                 tuner.fit()
         reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
         if reason:
-            searcher.tell_why()
             set_aside(searcher.study, reason)
     finally:
         watch.look()
@@ -248,6 +247,7 @@ class Watch(tune.Callback):
 
     def on_step_end(self, *_: Any, **_info: Any) -> None:
         """What Tune calls over and over."""
+        self._searcher.sync_when_due()
         now = time.monotonic()
         if now >= self._next_look:
             self.look()

@@ -128,16 +128,27 @@ def set_aside(study: optuna.Study, reason: str) -> None:
 
 
 def take_up(study: optuna.Study) -> None:
-    """Makes the trials that were set aside unfinished ones again, which the searcher hands out before new ones."""
+    """Makes the trials that an end cut off unfinished ones again, which the searcher hands out before new ones.
+
+    Those that rest stay as they are.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        _take_up(study, trial)
+        if not rests(trial):
+            _take_up(study, trial)
+
+
+def rests(trial: FrozenTrial) -> bool:
+    """Whether a trial waits because others are better, in this session or since an earlier one."""
+    return trial.state == TrialState.WAITING and trial.user_attrs.get(RESTS_SINCE) is not None
 
 
 def let_rest(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
-    """Sets one trial aside because others are better, and notes when, unless it had been before an interrupt."""
-    if trial.user_attrs.get(RESTS_SINCE) is None:
-        study._storage.set_trial_user_attr(trial._trial_id, RESTS_SINCE, datetime.now(UTC).isoformat())
+    """Sets one trial aside because others are better, and notes when.
+
+    The note comes last: a trial without it was cut off by the end of its session, and goes on in the next one.
+    """
     _set_aside(study, trial, reason)
+    study._storage.set_trial_user_attr(trial._trial_id, RESTS_SINCE, datetime.now(UTC).isoformat())
 
 
 def let_go_on(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -146,10 +157,19 @@ def let_go_on(study: optuna.Study, trial: FrozenTrial) -> None:
     _take_up(study, trial)
 
 
+def end_rest(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
+    """Ends one trial for good that rests; it keeps when it came to rest, since when it has brought nothing better."""
+    record = _record(trial)
+    if record is not None and record.reason != reason:
+        _keep(study, trial, replace(record, reason=reason))
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+
+
 def records_by_ending(study: optuna.Study) -> list[TrialRecord]:
     """The records of all trials in the order in which they ended; then those of trials that run.
 
-    One that rests because others are better counts as ended, one that the end of a session cut off as running.
+    One that rests because others are better counts as ended when it came to rest, also once it has been ended for good;
+    one that the end of a session cut off counts as running.
     """
     trials = study.get_trials(deepcopy=False)
     records = []
@@ -164,7 +184,7 @@ def records_by_ending(study: optuna.Study) -> list[TrialRecord]:
 def _end_of(trial: FrozenTrial) -> datetime | None:
     """When a trial ended or came to rest, in this machine's time, as Optuna has it; None for all others."""
     since = trial.user_attrs.get(RESTS_SINCE)
-    if trial.state == TrialState.WAITING and since is not None:
+    if trial.state != TrialState.RUNNING and since is not None:
         return datetime.fromisoformat(since).astimezone().replace(tzinfo=None)
     return trial.datetime_complete
 

@@ -14,11 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from search.ending import rests
 from search.objectives import Point, costs_in_words, numbers_of
 from search.pareto import scores
 from search.patient_scheduler import PatientScheduler
-from search.record import TRIAL_ID, finite
+from search.record import BAD_ENDINGS, TRIAL_ID, finite
 from search.rungs import METRIC, NOTHING_SHOWN, REDUCTION, TIME, Rungs, Standing, shown
+
+ENDED_AT_ONCE = 200  # trials that wait, between two looks at whether the search is interrupted
 
 
 class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
@@ -205,14 +208,15 @@ class PromotingScheduler(PatientScheduler):
     and its place is free. A free place goes to the highest rung at which a trial waits that is among the best third by
     now, and only then to a new trial. So the first trials, of which nobody knows yet how good they are, cost no more
     than others. When the searcher has no more trials, nobody may go on and nothing runs any more, those that wait are
-    stopped. But the best one of the highest rung goes on to its end where nobody else has come to theirs, or nobody
-    was as good at this rung: of fewer than three, no third can be told.
+    stopped, from the highest rung down. But the best one of a rung goes on to its end where nobody else has come to
+    theirs, or nobody was as good at this rung, but for those that ended badly: of fewer than three, no third can be
+    told, and a bad ending takes nobody from the rungs.
 
-    Nothing of a paused trial is kept in memory: it goes on from its own folder. After an interrupt it waits again where
-    it stood, without being started.
+    Nothing of a paused trial is kept in memory: it goes on from its own folder. In a later session it waits where it
+    stood, without being started.
 
     Of Ray's controller it uses `pause_trial`, `stop_trial` and `search_alg.searcher`; of this (see `StudySearcher`),
-    `has_room` and `draws_more`, and it tells it by `set_aside`, `take_place` and `free_place` who has no place.
+    `has_room` and `draws_more`, and it tells it by `set_aside`, `take_place` and `free_place` who has a place.
     """
 
     def __init__(self, rungs: Rungs, costs: Sequence[str] = ()) -> None:
@@ -222,10 +226,10 @@ class PromotingScheduler(PatientScheduler):
         self._costs = costs
         self._best: dict[str, Standing] = {}  # by our trial id, as all that follows
         self._reached = {epoch: Rung() for epoch in rungs.epochs if epoch < rungs.last}  # nobody waits at the end
-        self._waits_at: dict[str, int] = {}  # those of earlier sessions included that have not been handed out yet
+        self._waits_at: dict[str, int] = {}  # those of earlier sessions included that are still to be handed out
         self._waiting: dict[str, Any] = {}  # Ray's trials that wait
         self._going: dict[str, Any] = {}  # those that run, or may be started
-        self._our_ids: dict[str, str] = {}  # of the trials that wait, by Ray's
+        self._ended_badly: set[str] = set()
         self._one_completed = False
         self._leader = ""  # the trial that goes on to the end whatever it meets, so that there is one that does
 
@@ -234,36 +238,31 @@ class PromotingScheduler(PatientScheduler):
         """The epochs after which trials are compared, first to last."""
         return list(self._reached)
 
-    def reason(self, ray_trial_id: str) -> str:
-        """Why the trial with this id of Ray's was ended early, or waits; empty where neither is so."""
-        our_id = self._our_ids.get(ray_trial_id)
-        return super().reason(ray_trial_id) if our_id is None else self._why(our_id)
-
     def refill(self, study: optuna.Study) -> None:
-        """Puts the trials of earlier sessions back on the rungs that they had reached; the unfinished wait there."""
+        """Puts the trials of earlier sessions back on the rungs that they had reached; those that rest wait there."""
         for trial in study.get_trials(deepcopy=False):
             our_id, came_to = trial.user_attrs.get(TRIAL_ID, ""), None
             for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
                 came_to = self._note(our_id, epoch, point)
-            if came_to is not None and not trial.state.is_finished():
+            if came_to is not None and rests(trial):
                 self._waits_at[our_id] = came_to
+            if trial.user_attrs.get("record", {}).get("status") in BAD_ENDINGS:
+                self._ended_badly.add(our_id)
             self._one_completed |= trial.state == TrialState.COMPLETE
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Takes in a trial. One that had waited when the search was interrupted is paused before it starts."""
+        """Takes in a trial. One that waits since an earlier session is paused before it starts."""
         super().on_trial_add(tune_controller, trial)
         our_id = our_id_of(trial)
-        rung = self._waits_at.pop(our_id, None)
-        if rung is None:
-            self._going[our_id] = trial
-        elif self._reached[rung].may_go_on(our_id):
-            self._going[our_id] = trial
-            tune_controller.search_alg.searcher.take_place(trial.trial_id)
-        else:
+        self._ended_badly.discard(our_id)  # it is started again after its process died
+        if our_id in self._waits_at:
             # Ray files a new trial by its status only after this call, and expects a folder of each when it ends.
             trial.set_status(Trial.PAUSED)
             trial.init_local_path()
-            self._set_aside(tune_controller, trial, rung)
+            self._wait(trial, self._waits_at[our_id])
+        else:
+            self._going[our_id] = trial
+            tune_controller.search_alg.searcher.take_place(trial.trial_id)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial goes on or waits; a result in which an objective is no finite number does not count."""
@@ -277,15 +276,22 @@ class PromotingScheduler(PatientScheduler):
             # worker in the meantime.
             tune_controller.pause_trial(trial, should_checkpoint=False)
             del self._going[our_id]
-            self._set_aside(tune_controller, trial, rung)
+            self._wait(trial, rung)
+            self._reasons[trial.trial_id] = self._why(our_id)
+            tune_controller.search_alg.searcher.set_aside(trial.trial_id)
             decision = TrialScheduler.NOOP
         self._promote(tune_controller)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Forgets a trial that has ended, and gives its place to one that waits; its places on the rungs stay."""
-        self._going.pop(our_id_of(trial), None)
-        self._one_completed |= result.get("status") == "completed"
+        our_id, status = our_id_of(trial), result.get("status")
+        self._going.pop(our_id, None)
+        if status in BAD_ENDINGS:
+            self._ended_badly.add(our_id)
+        # Without any number, a training that says it completed has failed.
+        known = our_id in self._best or objectives_shown(result, self._costs) is not None
+        self._one_completed |= status == "completed" and known
         # The searcher hears of the end only after this call, and would draw a new trial at once.
         tune_controller.search_alg.searcher.free_place(trial.trial_id)
         self._promote(tune_controller)
@@ -293,6 +299,7 @@ class PromotingScheduler(PatientScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Forgets a trial whose process died, until it is added again."""
         self._going.pop(our_id_of(trial), None)
+        self._ended_badly.add(our_id_of(trial))
         super().on_trial_error(tune_controller, trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002 - Ray's signature
@@ -317,21 +324,21 @@ class PromotingScheduler(PatientScheduler):
         return self._wind_up(tune_controller)
 
     def _wind_up(self, tune_controller: Any) -> Any:
-        """The trial that goes on to the end, where one ought to; else ends all that wait, and gives None."""
+        """The trial that goes on to the end, where one ought to; else None, and ends some that wait, highest first."""
         highest = max(self._waits_at.values(), default=0)
-        waiting = sorted(our_id for our_id in self._waiting if self._waits_at[our_id] == highest)
+        waiting = sorted(our_id for our_id, rung in self._waits_at.items() if rung == highest)
         leader = max(waiting, key=lambda our_id: self._best[our_id], default=None)
         if leader is not None and (not self._one_completed or self._is_best(leader)):
             self._leader = leader
             return self._let_go_on(tune_controller, leader)
-        for trial in [*self._waiting.values()]:
-            tune_controller.stop_trial(trial)
+        for our_id in waiting[:ENDED_AT_ONCE]:
+            tune_controller.stop_trial(self._waiting[our_id])
         return None
 
     def _is_best(self, our_id: str) -> bool:
-        """Whether no other trial had as high a `val_dice` at the rung where this one waits."""
+        """Whether no other trial had as high a `val_dice` at the rung where this one waits, but for bad endings."""
         points = self._reached[self._waits_at[our_id]].points
-        return all(points[our_id][0] > point[0] for other, point in points.items() if other != our_id)
+        return all(points[our_id][0] > points[other][0] for other in points.keys() - self._ended_badly - {our_id})
 
     def _promote(self, tune_controller: Any) -> None:
         """Gives the free places to those that may go on, highest rung first."""
@@ -341,35 +348,34 @@ class PromotingScheduler(PatientScheduler):
                 return
             self._let_go_on(tune_controller, our_id)
 
-    def _set_aside(self, tune_controller: Any, trial: Any, rung: int) -> None:
+    def _wait(self, trial: Any, rung: int) -> None:
         """Lets a trial, which is paused, wait at a rung."""
         our_id = our_id_of(trial)
         self._reached[rung].wait(our_id)
         self._waits_at[our_id] = rung
         self._waiting[our_id] = trial
-        self._our_ids[trial.trial_id] = our_id
-        tune_controller.search_alg.searcher.set_aside(trial.trial_id)
 
     def _let_go_on(self, tune_controller: Any, our_id: str) -> Any:
         """Gives a place to a trial that waits; the trial."""
         self._going[our_id] = trial = self._leave(our_id)
+        self._reasons.pop(trial.trial_id, None)
         tune_controller.search_alg.searcher.take_place(trial.trial_id)
         return trial
 
     def _leave(self, our_id: str) -> Any:
         """Takes a trial from those that wait; the trial."""
         trial = self._waiting.pop(our_id)
-        del self._our_ids[trial.trial_id]
         self._reached[self._waits_at.pop(our_id)].leave(our_id)
         return trial
 
     def _why(self, our_id: str) -> str:
-        """Why a trial waits."""
+        """Why a trial waits, in words that stay true while others come."""
         epoch = self._waits_at[our_id]
         rung = self._reached[epoch]
         count, point = len(rung.points), rung.points[our_id]
         if count < REDUCTION and rung.score(our_id) >= rung.cutoff:
-            return f"best val_dice {point[0]:.4f} by epoch {epoch} waits for more trials to be compared with"
+            why = f"best val_dice {point[0]:.4f} by epoch {epoch}"
+            return f"{why} was the best of {count} so far, and one in three goes on"
         return behind(point, self._costs, epoch, rung.cutoff, count)
 
     def _urgency(self, trial: Any) -> tuple[bool, int, int, str]:
@@ -416,5 +422,5 @@ def behind(point: Point, costs: Sequence[str], epoch: int, cutoff: float, count:
     """
     why = f"best val_dice {point[0]:.4f} by epoch {epoch}"
     if not costs:
-        return f"{why} is not among the best third ({cutoff:.4f})"
-    return f"{why}, at {costs_in_words(costs, point[1:])}, is not among the best third of {count} in all that counts"
+        return f"{why} was not among the best third ({cutoff:.4f})"
+    return f"{why}, at {costs_in_words(costs, point[1:])}, was not among the best third of {count} in all that counts"

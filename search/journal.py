@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
-from optuna.storages.journal._storage import JournalOperation
-from optuna.trial import TrialState
 
 PIECE = 1 << 20  # bytes that are read at once, or more where a line is longer
 
@@ -18,8 +16,8 @@ class OpenJournal(BaseJournalBackend):
 
     That one opens the file anew for each line, locks it, and waits until the disk has it, so that any number of
     processes may write. A run is searched by one driver at a time. Here each line is given to the system in one piece,
-    and the disk is waited for when a trial begins or ends, and when somebody asks for it (`sync`): a driver that is
-    killed at any moment loses no line, and a machine without power none before that.
+    and the disk is waited for when somebody asks for it (`sync`): a driver that is killed at any moment loses no line,
+    and a machine without power none before that.
     """
 
     def __init__(self, path: str) -> None:
@@ -48,8 +46,6 @@ class OpenJournal(BaseJournalBackend):
                 os.ftruncate(self._file, end)
             raise
         self._own = lines, logs
-        if any(map(_must_last, logs)):
-            self.sync()
 
     def sync(self) -> None:
         """Waits until the disk has all lines."""
@@ -75,14 +71,3 @@ class OpenJournal(BaseJournalBackend):
                 self._before = self._at
                 self._at = self._at[0] + 1, self._at[1] + len(line) + 1
                 yield log
-
-
-def _must_last(log: dict[str, Any]) -> bool:
-    """Whether the disk must have a line before the driver goes on: that a trial is begun, and has a folder, or ended.
-
-    That one waits or goes on, a driver which finds it otherwise sees for itself.
-    """
-    operation = log["op_code"]
-    if operation == JournalOperation.SET_TRIAL_STATE_VALUES:
-        return TrialState(log["state"]).is_finished()
-    return bool(operation == JournalOperation.CREATE_TRIAL)

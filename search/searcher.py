@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from model.config import TrainConfig
-from search.ending import let_go_on, let_rest
+from search.ending import end_rest, let_go_on, let_rest, rests
 from search.history import ENDED, History, history_of, narrowed
 from search.objectives import VAL_DICE, point_of
 from search.prior import PastTrial
@@ -83,14 +83,16 @@ class StudySearcher(Searcher):
         self._seed = seed
         self._max_concurrent = max_concurrent
         self._thrifty = thrifty
-        self._better, self._synced = False, 0.0  # whether a trial has been since the disk was waited for, and when
+        self._unsynced, self._synced = False, 0.0  # whether the disk is to be waited for soon, and when it last was
         self._reason_of = reason_of
         self._dataset = dataset
         self._version = version
         self._live: dict[str, int] = {}  # trial id of Ray's -> number of the Optuna trial
         self._at_work: set[str] = set()  # those of them that have a place, and are not set aside for better ones
         self._count = 0  # trials of the study
-        self._left: list[int] = []  # numbers of the unfinished ones that have not been handed out in this session
+        # Numbers of those of earlier sessions that have not been handed out in this one.
+        self._left: list[int] = []  # the unfinished
+        self._resting: list[int] = []  # those that wait because others are better
         # By number, of all that have ended or wait, those that a sampler may still be shown.
         self._ended: dict[int, FrozenTrial] = {}
         self._proposals: Proposals | None = None
@@ -106,33 +108,30 @@ class StudySearcher(Searcher):
     def draws_more(self) -> bool:
         """Whether there are trials that have not been handed out yet."""
         _, proposals = self._open()
-        return bool(self._left) or (self._may_start and proposals.has(self._count))
+        return bool(self._resting or self._left) or (self._may_start and proposals.has(self._count))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """A trial for Ray: every field of `TrainConfig`, and our own id of it under `trial_id`.
 
-        Trials that an earlier session left unfinished come first. Gives `Searcher.FINISHED` when the study has all its
-        trials, and None while as many as are allowed are running.
+        Trials of earlier sessions come first: those that rest, which take no place, and then the unfinished ones. Gives
+        None while there is no room for another one or none left to try, and then `Searcher.FINISHED` once none lives.
         """
-        if not self.draws_more:
-            # Once Ray has heard of the end, it keeps no worker for a trial that waits while another one runs.
-            return None if 0 < len(self._at_work) < len(self._live) else Searcher.FINISHED
-        if not self.has_room:
-            return None
-        number = self._left.pop(0) if self._left else self._start()
+        number = self._next()
         if number is None:
-            return Searcher.FINISHED
+            # Once Ray has heard of the end, it keeps no worker for a trial that waits.
+            return None if self._live else Searcher.FINISHED
         self._live[trial_id] = number
-        self._at_work.add(trial_id)
         trial = self._trial(number)
+        if not rests(trial):
+            self._at_work.add(trial_id)
         self.study._storage.set_trial_user_attr(trial._trial_id, "ray_trial_id", trial_id)
         record = TrialRecord(**trial.user_attrs["record"])
         return {**record.config, TRIAL_ID: record.trial_id}
 
     @property
     def has_room(self) -> bool:
-        """Whether one more trial may run."""
-        return len(self._at_work) < self._max_concurrent
+        """Whether one more trial may run; the unfinished ones of earlier sessions have their places already."""
+        return len(self._at_work) + len(self._left) < self._max_concurrent
 
     def free_place(self, trial_id: str) -> None:
         """Takes note that a trial is about to end: another one may run in its place."""
@@ -149,16 +148,12 @@ class StudySearcher(Searcher):
         self._ended[trial.number] = self._trial(trial.number)
 
     def take_place(self, trial_id: str) -> None:
-        """Takes note that a trial which waited goes on."""
+        """Takes note that a trial has a place; if it rested, it goes on."""
         self._at_work.add(trial_id)
-        self._ended.pop(self._live[trial_id], None)
-        let_go_on(self.study, self._trial(self._live[trial_id]))
-
-    def tell_why(self) -> None:
-        """Brings up to date why those wait that do."""
-        for trial_id in self._live.keys() - self._at_work:
-            trial = self._trial(self._live[trial_id])
-            self._save(trial, replace(TrialRecord(**trial.user_attrs["record"]), reason=self._why(trial_id)))
+        trial = self._trial(self._live[trial_id])
+        if rests(trial):
+            self._ended.pop(trial.number, None)
+            let_go_on(self.study, trial)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Takes in what one epoch showed. A result of a trial that has ended already is left out."""
@@ -173,18 +168,25 @@ class StudySearcher(Searcher):
         """Takes in the end of a trial, with its last result; the one over which it was stopped comes here only."""
         if trial_id not in self._live:
             return
-        number = self._live[trial_id]
-        if self._trial(number).state == TrialState.WAITING:
-            self.take_place(trial_id)  # Optuna ends no other
-        record = self._note(number, result or {})
-        reason = self._why(trial_id)
-        if error:
-            status = "out_of_memory" if any(words in reason for words in OUT_OF_MEMORY) else "failed"
-            self._end(number, record, status, reason or "its process died more often than it may be started again")
+        number, reason = self._live[trial_id], self._why(trial_id)
+        if rests(trial := self._trial(number)):
+            end_rest(self.study, trial, reason)
+            self._ended[number] = self._trial(number)
+            self._unsynced = True  # many end one after the other
         else:
-            self._end(number, record, "stopped", reason or _where(record))
+            record = self._note(number, result or {})
+            if error:
+                status = "out_of_memory" if any(words in reason for words in OUT_OF_MEMORY) else "failed"
+                self._end(number, record, status, reason or "its process died more often than it may be started again")
+            else:
+                self._end(number, record, "stopped", reason or _where(record))
         self._at_work.discard(trial_id)
         del self._live[trial_id]
+
+    def sync_when_due(self) -> None:
+        """Waits for the disk where a trial has shown something better, or ended while it waited, but not too often."""
+        if self._unsynced and time.monotonic() - self._synced >= SECONDS_BETWEEN_SYNCS:
+            self._sync()
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Lets Ray's `max_concurrent_trials` set the limit; then Ray also asks for that many trials at once."""
@@ -230,11 +232,14 @@ class StudySearcher(Searcher):
                     study.tell(trial.number, state=TrialState.FAIL)
                 elif record["status"] != "running":
                     _tell(study, trial.number, TrialRecord(**record), self._objectives)
-            unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            self._left = [trial.number for trial in unfinished if trial.number not in self._live.values()]
-            self._count = len(study.get_trials(deepcopy=False))
-            resting = study.get_trials(deepcopy=False, states=(*ENDED, TrialState.WAITING))
-            self._ended = {trial.number: trial for trial in resting}
+            trials = study.get_trials(deepcopy=False)
+            handed_out = set(self._live.values())
+            others = [trial for trial in trials if trial.number not in handed_out]
+            self._left = [trial.number for trial in others if trial.state == TrialState.RUNNING]
+            self._resting = [trial.number for trial in others if rests(trial)]
+            self._count = len(trials)
+            shown = (*ENDED, TrialState.WAITING)
+            self._ended = {trial.number: trial for trial in trials if trial.state in shown}
             self._study = study
         return self._study, self._proposals
 
@@ -246,6 +251,15 @@ class StudySearcher(Searcher):
         """What the study has of a trial."""
         storage = self.study._storage
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
+
+    def _next(self) -> int | None:
+        """The number of the next trial to hand out, or None where there is no room for it or nothing left to try."""
+        self._open()
+        if self._resting:
+            return self._resting.pop(0)
+        if self._left and len(self._at_work) < self._max_concurrent:
+            return self._left.pop(0)
+        return self._start() if self.has_room and self._may_start else None
 
     def _start(self) -> int | None:
         """Draws a trial and puts it into the study; its number, or None where nothing is left to try."""
@@ -268,6 +282,7 @@ class StudySearcher(Searcher):
             system_attrs=draft.notes,
         )
         study.add_trial(trial)
+        self._sync()
         self._count += 1
         return self._count - 1
 
@@ -295,10 +310,7 @@ class StudySearcher(Searcher):
             record = record.updated({"status": "failed", "reason": f"it ended without any {missing[0]}"})
         self._save(trial, record)
         # The disk has the model that they are of already, and a row must be of its model.
-        self._better |= record.metrics != before.metrics
-        if self._better and time.monotonic() - self._synced >= SECONDS_BETWEEN_SYNCS:
-            sync(self.study)
-            self._better, self._synced = False, time.monotonic()
+        self._unsynced |= record.metrics != before.metrics
         return record
 
     def _end(self, number: int, record: TrialRecord, status: str, reason: str) -> None:
@@ -307,12 +319,18 @@ class StudySearcher(Searcher):
             record = record.updated({"status": status, "reason": reason})
             self._save(self._trial(number), record)
         _tell(self.study, number, record, self._objectives)
+        self._sync()
         trial = self._trial(number)
         if trial.state in ENDED:
             self._ended[number] = trial
 
     def _save(self, trial: FrozenTrial, record: TrialRecord) -> None:
         self.study._storage.set_trial_user_attr(trial._trial_id, "record", vars(record))
+
+    def _sync(self) -> None:
+        """Waits until the disk has all that the study has."""
+        sync(self.study)
+        self._unsynced, self._synced = False, time.monotonic()
 
 
 def _tell(study: optuna.Study, number: int, record: TrialRecord, objectives: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from search.ending import RESTS_SINCE
 from search.patient_scheduler import PatientScheduler
 
 FOLD_EPOCHS = 9
@@ -38,7 +39,9 @@ class PaperSearch:
 
     It is Ray's controller and searcher in one. The workers bring their next result one after the other; a trial that
     goes on repeats its last one first. done: val_dice by epoch of earlier sessions. ended: the trials that have ended,
-    with the last status. costs: of each trial, by name. log: who trained which epoch. starts: who was given a worker.
+    with the last status. resting: those that wait because others are better. costs: of each trial, by name. endings:
+    what those come to in their last epoch that do not complete. log: who trained which epoch. starts: who was given a
+    worker.
     """
 
     scheduler: PatientScheduler
@@ -46,14 +49,16 @@ class PaperSearch:
     workers: int = 1
     done: dict[str, dict[int, float]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    resting: set[str] = field(default_factory=set)
     session: str = "1"
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    endings: Mapping[str, str] = field(default_factory=dict)
     log: list[tuple[str, int]] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.to_come = [our_id for our_id in self.curves if our_id not in self.ended]
-        self.to_come.sort(key=lambda our_id: our_id not in self.done)
+        self.to_come.sort(key=lambda our_id: (our_id not in self.resting, our_id not in self.done))
         self.trials: list[PaperTrial] = []
         self.places: set[str] = set()
         self.running: list[PaperTrial] = []
@@ -72,12 +77,11 @@ class PaperSearch:
 
     def set_aside(self, trial_id: str) -> None:
         self.places.discard(trial_id)
+        self.resting.add(trial_id.partition("-")[2])
 
     def take_place(self, trial_id: str) -> None:
         self.places.add(trial_id)
-
-    def get_trials(self) -> list[PaperTrial]:
-        return self.trials
+        self.resting.discard(trial_id.partition("-")[2])
 
     def get_live_trials(self) -> set[PaperTrial]:
         return {trial for trial in self.trials if trial.status != Trial.TERMINATED}
@@ -95,8 +99,10 @@ class PaperSearch:
         """Until nothing is left to do, or so many results have come."""
         for _ in range(most_results):
             self._start()
+            while not self.running and (live := self.get_live_trials()):
+                self._start()
+                assert self.running or self.get_live_trials() < live, "it stands still"
             if not self.running:
-                assert all(trial.status == Trial.TERMINATED for trial in self.trials), "it stands still"
                 break
             self._bring_result(self.running.pop(0))
         return self
@@ -105,14 +111,22 @@ class PaperSearch:
         """What a later session finds."""
         study = optuna.create_study(direction="maximize")
         for our_id, values in self.done.items():
-            status = self.ended.get(our_id, "running")
-            states = {"running": TrialState.RUNNING, "completed": TrialState.COMPLETE}
+            status = "resting" if our_id in self.resting else self.ended.get(our_id, "running")
+            states = {
+                "running": TrialState.RUNNING,
+                "resting": TrialState.WAITING,
+                "completed": TrialState.COMPLETE,
+            }
             study.add_trial(
                 create_trial(
                     state=states.get(status, TrialState.PRUNED),
                     value=max(values.values()) if status == "completed" else None,
                     intermediate_values=values,
-                    user_attrs={"trial_id": our_id, "record": self.costs.get(our_id, {})},
+                    user_attrs={
+                        "trial_id": our_id,
+                        "record": {"status": status, **self.costs.get(our_id, {})},
+                        RESTS_SINCE: "2026-01-31T12:00:00+00:00" if status == "resting" else None,
+                    },
                 )
             )
         return study
@@ -120,11 +134,15 @@ class PaperSearch:
     def _start(self) -> None:
         """Draws trials and starts them, while there is room."""
         while True:
-            while self.has_room and self.to_come and not any(one.status == Trial.PENDING for one in self.trials):
+            while self.to_come and not any(one.status == Trial.PENDING for one in self.trials):
+                rests = self.to_come[0] in self.resting
+                if not rests and not self.has_room:
+                    break
                 our_id = self.to_come.pop(0)
                 trial = PaperTrial(f"ray{self.session}-{our_id}", {"trial_id": our_id})
                 self.trials.append(trial)
-                self.places.add(trial.trial_id)
+                if not rests:
+                    self.places.add(trial.trial_id)
                 self.done.setdefault(our_id, {})
                 self.scheduler.on_trial_add(self, trial)
             trial = self.scheduler.choose_trial_to_run(self)
@@ -145,13 +163,13 @@ class PaperSearch:
         if not trial.repeats:
             self.log.append((our_id, epoch))
         if epoch == max(curve):
-            result["status"] = decision = "completed"
+            result["status"] = decision = self.endings.get(our_id, "completed")
         else:
             decision = self.scheduler.on_trial_result(self, trial, result)
         trial.repeats, done[epoch] = False, curve[epoch]
-        if decision in ("completed", TrialScheduler.STOP):
+        if epoch == max(curve) or decision == TrialScheduler.STOP:
             self.scheduler.on_trial_complete(self, trial, result)
-            self._end(trial, "completed" if decision == "completed" else "stopped")
+            self._end(trial, "stopped" if decision == TrialScheduler.STOP else decision)
         elif trial.status == Trial.RUNNING:
             assert decision == TrialScheduler.CONTINUE
             self.running.append(trial)
@@ -159,6 +177,7 @@ class PaperSearch:
     def _end(self, trial: PaperTrial, status: str) -> None:
         trial.status = Trial.TERMINATED
         self.places.discard(trial.trial_id)
+        self.resting.discard(trial.config["trial_id"])
         self.ended[trial.config["trial_id"]] = status
 
 

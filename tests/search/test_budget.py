@@ -142,6 +142,16 @@ def trial(
     return TrialRecord(config={}, status=status, metrics=metrics, epochs=epochs, folds=folds, **given)
 
 
+@pytest.mark.parametrize(
+    ("budget", "counts"),
+    [(None, False), ("20x", False), ("500epochs", False), ("3h", True), ("90s", True), ("1d12h", True)],
+)
+def test_a_cheap_training_leaves_more_for_others_where_time_of_devices_is_the_budget(
+    budget: str | None, counts: bool
+) -> None:
+    assert limits(budget=budget, max_time="2h", patience=3).counts_device_time == counts
+
+
 def test_without_limits_it_is_never_over() -> None:
     nothing = limits(trials=1)
     assert nothing.over([trial(dice=1.0)] * 9, 1e9, 1.0) == ""

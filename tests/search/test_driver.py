@@ -104,7 +104,7 @@ def test_with_several_objectives_the_front_is_found_and_the_search_goes_on_with_
     assert rows["pareto"].to_list() == [True, False, True, True]
     # Of three or four: the last one may have come there before.
     assert re.fullmatch(
-        r"best val_dice 0\.3000 by epoch 1, at 10 parameters, 7 ms a picture, is not among the best third of [34] "
+        r"best val_dice 0\.3000 by epoch 1, at 10 parameters, 7 ms a picture, was not among the best third of [34] "
         "in all that counts",
         rows.reason["t0002"],
     )
@@ -114,6 +114,18 @@ def test_with_several_objectives_the_front_is_found_and_the_search_goes_on_with_
     assert outcome.best is not None
     assert outcome.best.trial_id == "t0003"
     assert [(tmp_path / place / "model.safetensors").is_file() for place in rows.checkpoint] == [True] * 4
+
+
+@pytest.mark.parametrize(("budget", "thrifty"), [("9h", True), ("9x", False)])
+def test_cheap_trainings_come_first_where_time_of_devices_is_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str, thrifty: bool
+) -> None:
+    def tell(**asked: Any) -> None:
+        raise InputError(f"thrifty: {asked['thrifty']}")
+
+    monkeypatch.setattr(search.driver, "StudySearcher", tell)
+    with pytest.raises(InputError, match=f"thrifty: {thrifty}"):
+        search_in(tmp_path, traced, budget=budget)
 
 
 def test_at_a_limit_or_when_it_is_interrupted_a_search_ends_its_trials_and_goes_on_with_them(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ import os
 import pickle
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 import search.ending
+from search.budget import Limits
+from search.driver import CONCLUDED, check_limits
 from search.ending import Ending, records_by_ending, set_aside, take_up
 from search.record import TrialRecord, records_from_study
 from search.searcher import StudySearcher
@@ -98,10 +101,9 @@ def test_the_first_signal_ends_it_in_good_order_where_ray_is_still_there(
     assert (ending.interrupted, left) == (True, at_once)
 
 
-def searcher_in(folder: Path, num_trials: int = 3) -> StudySearcher:
-    return StudySearcher(
-        journal=folder / "study.log", space=parse_space(()), num_trials=num_trials, seed=0, max_concurrent=3
-    )
+def searcher_in(folder: Path, num_trials: int = 3, max_concurrent: int = 3, **more: Any) -> StudySearcher:
+    asked: dict[str, Any] = {"num_trials": num_trials, "max_concurrent": max_concurrent, **more}
+    return StudySearcher(journal=folder / "study.log", space=parse_space(()), seed=0, **asked)
 
 
 def statuses(records: list[TrialRecord]) -> list[tuple[str, str, str]]:
@@ -160,26 +162,72 @@ def test_a_trial_that_waits_for_better_ones_counts_as_ended_when_it_came_to_rest
 
     take_up(open_study(tmp_path / "study.log"))
     later = searcher_in(tmp_path, num_trials=4)
-    later.suggest("e")
-    later.on_trial_result("e", {"epoch": 1, "val_dice": 0.4})
-    later.suggest("f")
+    assert [(record.trial_id, record.status) for record in records_by_ending(later.study)] == ended
+    for ray_id in "efg":
+        later.suggest(ray_id)
     later.set_aside("f")
-    later.set_aside("e")
-    assert [record.trial_id for record in records_by_ending(later.study)] == ["t0001", "t0000", "t0002", "t0003"]
-    later.on_trial_complete("e")
+    in_order = ["t0001", "t0000", "t0002", "t0003"]
+    assert [record.trial_id for record in records_by_ending(later.study)] == in_order
+    later.on_trial_complete("e")  # for good, without having gone on
     assert [trial.state.name for trial in later.study.trials] == ["PRUNED", "COMPLETE", "WAITING", "RUNNING"]
+    assert [record.trial_id for record in records_by_ending(later.study)] == in_order
 
 
+def test_those_that_had_waited_are_not_the_last_to_have_brought_nothing(tmp_path: Path) -> None:
+    searcher = searcher_in(tmp_path)
+    for ray_id, dice in (("a", 0.3), ("b", 0.9), ("c", 0.4)):
+        searcher.suggest(ray_id)
+        searcher.on_trial_result(ray_id, {"epoch": 1, "val_dice": dice})
+        searcher.set_aside(ray_id)
+    searcher.take_place("b")
+    searcher.on_trial_complete("b", {"epoch": 9, "val_dice": 0.9, "status": "completed"})
+    for ray_id in "ac":
+        searcher.on_trial_complete(ray_id)
+    assert {trial.state.is_finished() for trial in searcher.study.trials} == {True}
+    searcher.study.set_user_attr(CONCLUDED, True)
+    check_limits(searcher.study, Limits(trials=6, patience=1, max_epochs=9), 1.0)
+
+
+def test_who_waits_for_better_ones_waits_on_in_the_next_session_and_takes_no_place(tmp_path: Path) -> None:
+    words = {"a": "others were better", "b": "so they were"}
+    first = searcher_in(tmp_path, num_trials=4, reason_of=words.get)
+    for ray_id in "abc":
+        first.suggest(ray_id)
+        first.on_trial_result(ray_id, {"epoch": 1, "val_dice": 0.4})
+    for ray_id in words:
+        first.set_aside(ray_id)
+    waiting = [("t0000", "stopped", "others were better"), ("t0001", "stopped", "so they were")]
+    cut_off = ("t0002", "stopped", "max_time 1h reached")
+    for _ in range(2):  # sessions
+        set_aside(first.study, "max_time 1h reached")
+        assert statuses(records_from_study(first.study)) == [*waiting, cut_off]
+        take_up(open_study(tmp_path / "study.log"))
+        assert statuses(records_from_study(first.study)) == [*waiting, ("t0002", "running", "")]
+
+    later = searcher_in(tmp_path, num_trials=4, max_concurrent=1)
+    assert not later.has_room, "the one that was cut off has its place"
+    handed_out = [later.suggest(ray_id) for ray_id in "defg"]
+    assert [one["trial_id"] for one in handed_out if isinstance(one, dict)] == ["t0000", "t0001", "t0002"]
+    assert handed_out[3] is None
+    later.set_aside("f")
+    later.take_place("d")
+    assert statuses(records_from_study(later.study)) == [("t0000", "running", ""), waiting[1], ("t0002", "stopped", "")]
+
+
+@pytest.mark.parametrize("for_better_ones", [False, True])
 def test_a_driver_that_is_killed_while_it_sets_trials_aside_loses_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_better_ones: bool
 ) -> None:
     searcher = searcher_in(tmp_path)
     begun = searcher.suggest("a")
-    for function, killed_in in ((set_aside, "_keep"), (take_up, "_keep")):
+    for step in (
+        lambda: searcher.set_aside("a") if for_better_ones else set_aside(searcher.study, "over"),
+        lambda: take_up(searcher.study),
+    ):
         with monkeypatch.context() as patch:
-            patch.delattr(search.ending, killed_in)
+            patch.delattr(search.ending, "_keep")
             with pytest.raises(NameError):
-                function(searcher.study, *(["over"] if function is set_aside else []))
+                step()
         assert [trial.state for trial in open_study(tmp_path / "study.log").trials] == [TrialState.WAITING]
     take_up(searcher.study)
     assert searcher_in(tmp_path).suggest("b") == begun

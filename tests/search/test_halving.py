@@ -42,8 +42,8 @@ def test_a_trial_below_the_best_third_is_stopped_and_told_why() -> None:
     # At epoch 3 of [0.5] 0.5, of [0.5, 0.42] 0.473, of [0.5, 0.42, 0.9, 0.7] 0.7.
     assert last_epochs(search) == {"t0000": 9, "t0001": 1, "t0002": 3, "t0003": 9, "t0004": 9, "t0005": 3}
     reasons = {our_id: scheduler.reason(f"ray1-{our_id}") for our_id in CURVES}
-    assert reasons["t0001"] == "best val_dice 0.2000 by epoch 1 is not among the best third (0.3000)"
-    assert reasons["t0005"] == "best val_dice 0.4900 by epoch 3 is not among the best third (0.7000)"
+    assert reasons["t0001"] == "best val_dice 0.2000 by epoch 1 was not among the best third (0.3000)"
+    assert reasons["t0005"] == "best val_dice 0.4900 by epoch 3 was not among the best third (0.7000)"
     assert reasons["t0000"] == ""
 
 
@@ -61,7 +61,7 @@ def test_the_mean_over_folds_takes_the_place_of_the_first_fold() -> None:
     good, lucky = {1: 0.6, 2: 0.6, 3: 0.6, 6: 0.6, 9: 0.6, 12: 0.6}, {1: 0.9, 2: 0.9, 3: 0.9, 6: 0.6, 9: 0.5, 12: 0.5}
     search = PaperSearch(scheduler, {"t0000": good, "t0001": lucky}).run()
     assert last_epochs(search) == {"t0000": 12, "t0001": 9}
-    assert scheduler.reason("ray1-t0001") == "best val_dice 0.5000 by epoch 9 is not among the best third (0.6000)"
+    assert scheduler.reason("ray1-t0001") == "best val_dice 0.5000 by epoch 9 was not among the best third (0.6000)"
 
 
 def test_new_trials_are_judged_by_those_of_earlier_sessions() -> None:
@@ -97,13 +97,13 @@ def test_a_light_trial_on_the_front_goes_on_before_better_ones_that_are_not() ->
     # At epoch 1 the fifth is the second of five, in the order of the fronts; at epoch 3 the second of two.
     assert last_epochs(search) == {"t0000": 9, "t0001": 1, "t0002": 1, "t0003": 1, "t0004": 3, "t0005": 1}
     assert scheduler.reason("ray1-t0003") == (
-        "best val_dice 0.6000 by epoch 1, at 400 parameters, is not among the best third of 4 in all that counts"
+        "best val_dice 0.6000 by epoch 1, at 400 parameters, was not among the best third of 4 in all that counts"
     )
     promoting = make_scheduler("asha_promote", max_epochs=9, costs=["parameters"])
     search = PaperSearch(promoting, steady(0.9, 0.8, 0.7, 0.6, 0.1, 0.05), costs=WEIGHTS).run()
     assert {our_id for our_id, epoch in search.log if epoch == 3} == {"t0000", "t0004"}
     assert promoting.reason("ray1-t0004") == (
-        "best val_dice 0.1000 by epoch 3, at 5 parameters, is not among the best third of 2 in all that counts"
+        "best val_dice 0.1000 by epoch 3, at 5 parameters, was not among the best third of 2 in all that counts"
     )
 
 
@@ -114,7 +114,8 @@ def test_with_costs_an_interrupted_search_comes_to_the_same_ends(name: str) -> N
     for results in range(1, len(undisturbed.log), 4):
         first = PaperSearch(make_scheduler(name, **asked), values, costs=WEIGHTS).run(most_results=results)
         again = make_scheduler(name, **asked, study=first.study())
-        second = PaperSearch(again, values, done=first.done, ended=first.ended, session="2", costs=WEIGHTS).run()
+        known: dict[str, Any] = {"done": first.done, "ended": first.ended, "resting": first.resting}
+        second = PaperSearch(again, values, **known, session="2", costs=WEIGHTS).run()
         assert (second.ended, second.done) == (undisturbed.ended, undisturbed.done)
 
 
@@ -148,22 +149,78 @@ def test_a_trial_waits_until_it_is_among_the_best_third() -> None:
     assert search.ended.pop("t0002") == "completed"
     assert set(search.ended.values()) == {"stopped"}
     assert {our_id: scheduler.reason(f"ray1-{our_id}") for our_id in ("t0000", "t0002", "t0003")} == {
-        "t0000": "best val_dice 0.3000 by epoch 1 is not among the best third (0.6000)",
+        "t0000": "best val_dice 0.3000 by epoch 1 was not among the best third (0.6000)",
         "t0002": "",
-        "t0003": "best val_dice 0.6000 by epoch 3 is not among the best third (0.9000)",
+        "t0003": "best val_dice 0.6000 by epoch 3 was not among the best third (0.9000)",
     }
 
 
 def test_the_last_to_go_on_is_the_next_best_where_the_best_one_fails() -> None:
     scheduler = PromotingScheduler(Rungs(max_epochs=9))
-    search = PaperSearch(scheduler, steady(0.3, 0.5)).run(most_results=2)
-    search.run(most_results=1)
-    assert search.starts == ["t0000", "t0001", "t0001"]
-    failing = search.running.pop()
-    scheduler.on_trial_complete(search, failing, {"status": "diverged"})
-    search._end(failing, "diverged")
-    search.run()
+    values = steady(0.3) | {"t0001": {1: 0.5, 2: 0.5}}
+    search = PaperSearch(scheduler, values, endings={"t0001": "diverged"}).run()
+    assert search.starts == ["t0000", "t0001", "t0001", "t0000"]
     assert search.ended == {"t0000": "completed", "t0001": "diverged"}
+
+
+# Three come to epoch 3, of which t0000 goes on to its end; then t0009 does, and t0010 waits there.
+ONE_DIVERGES = steady(0.6, 0.5, 0.4, *[0.1] * 6, 0.9, 0.85) | {"t0009": {1: 0.9, 2: 0.9, 3: 0.9, 4: 0.9}}
+DIVERGES = {"t0009": "diverged"}
+
+
+def test_one_that_ended_badly_keeps_the_best_one_from_nothing() -> None:
+    search = PaperSearch(make_scheduler("asha_promote", max_epochs=9), ONE_DIVERGES, endings=DIVERGES).run()
+    assert search.log[-6:] == [("t0010", epoch) for epoch in range(4, 10)]
+    assert {our_id for our_id, status in search.ended.items() if status == "completed"} == {"t0000", "t0010"}
+
+
+def test_what_ended_badly_before_an_interrupt_is_remembered() -> None:
+    first = PaperSearch(make_scheduler("asha_promote", max_epochs=9), ONE_DIVERGES, endings=DIVERGES)
+    while "t0010" not in first.resting or 3 not in first.done["t0010"]:
+        first.run(most_results=1)
+    assert (first.ended, first.running) == ({"t0000": "completed", "t0009": "diverged"}, [])
+    again = make_scheduler("asha_promote", max_epochs=9, study=first.study())
+    known: dict[str, Any] = {"done": first.done, "ended": first.ended, "resting": first.resting}
+    second = PaperSearch(again, ONE_DIVERGES, **known, session="2").run()
+    assert second.starts == ["t0010"]
+    assert second.ended["t0010"] == "completed"
+
+
+def test_one_whose_process_died_too_often_ended_badly() -> None:
+    scheduler = PromotingScheduler(Rungs(max_epochs=9))
+    search = PaperSearch(scheduler, ONE_DIVERGES)
+    while ("t0009", 3) not in search.log:
+        search.run(most_results=1)
+    dying = search.running.pop()
+    scheduler.on_trial_error(search, dying)
+    search._end(dying, "failed")
+    assert search.run().ended["t0010"] == "completed"
+
+
+def test_a_training_that_completed_without_any_number_is_not_the_one_that_comes_to_its_end() -> None:
+    values = steady(0.5, 0.5) | {"t0002": {1: float("nan")}}
+    search = PaperSearch(make_scheduler("asha_promote", max_epochs=9), values).run()
+    assert search.ended == {"t0000": "completed", "t0001": "stopped", "t0002": "completed"}
+
+
+def test_between_some_that_are_ended_and_the_next_the_search_may_be_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(halving, "ENDED_AT_ONCE", 2)
+    scheduler = make_scheduler("asha_promote", max_epochs=9)
+    search = PaperSearch(scheduler, steady(*[0.5] * 9))
+    choose, ended = scheduler.choose_trial_to_run, []
+
+    def choose_and_count(controller: Any) -> Any:
+        before = len(search.ended)
+        trial = choose(controller)
+        ended.append(len(search.ended) - before)
+        return trial
+
+    monkeypatch.setattr(scheduler, "choose_trial_to_run", choose_and_count)
+    search.run()
+    assert Counter(search.ended.values()) == {"completed": 1, "stopped": 8}
+    assert max(ended) == 2
 
 
 def test_a_trial_that_is_the_best_at_its_rung_is_not_stopped_because_others_had_ended() -> None:
@@ -192,18 +249,25 @@ def test_who_may_go_on_is_who_is_among_the_best_third_of_all(trials: int, object
             waiting.add(our_id)
         next_one = next((one for one in best if one in waiting), None)
         assert rung.next == next_one
-        for leaving in (next_one if draw.random() < 0.7 else None, draw.choice([*waiting, None])):
+        for leaving in (next_one if draw.random() < 0.7 else None, draw.choice([*sorted(waiting), None])):
             if leaving in waiting and leaving is not None:
                 rung.leave(leaving)
                 waiting.remove(leaving)
 
 
-def test_the_best_of_few_that_waits_is_told_for_what() -> None:
+def test_who_waits_is_told_once_why() -> None:
     scheduler = make_scheduler("asha_promote", max_epochs=9)
-    PaperSearch(scheduler, steady(0.3, 0.5, 0.4)).run(most_results=2)
-    assert [scheduler.reason(f"ray1-t000{number}") for number in range(2)] == [
-        "best val_dice 0.3000 by epoch 1 is not among the best third (0.5000)",
-        "best val_dice 0.5000 by epoch 1 waits for more trials to be compared with",
+    search = PaperSearch(scheduler, steady(0.3, 0.5, 0.4, 0.6)).run(most_results=2)
+    told = [
+        "best val_dice 0.3000 by epoch 1 was the best of 1 so far, and one in three goes on",
+        "best val_dice 0.5000 by epoch 1 was the best of 2 so far, and one in three goes on",
+    ]
+    assert [scheduler.reason(f"ray1-t000{number}") for number in range(2)] == told
+    search.run(most_results=1)
+    assert [scheduler.reason(f"ray1-t000{number}") for number in range(3)] == [
+        told[0],
+        "",  # it goes on
+        "best val_dice 0.4000 by epoch 1 was not among the best third (0.5000)",
     ]
 
 
@@ -268,10 +332,35 @@ def test_a_trial_that_waited_before_an_interrupt_is_not_started_again() -> None:
     values = steady(0.3, 0.5, 0.9, 0.6, 0.4, 0.2)
     first = PaperSearch(make_scheduler("asha_promote", max_epochs=9), values).run(most_results=7)
     assert first.log[-2:] == [("t0003", 1), ("t0004", 1)]
+    assert first.resting == {"t0000", "t0001", "t0002", "t0003", "t0004"}
     again = make_scheduler("asha_promote", max_epochs=9, study=first.study())
-    second = PaperSearch(again, values, done=first.done, ended=first.ended, session="2").run()
+    known: dict[str, Any] = {"done": first.done, "ended": first.ended, "resting": first.resting}
+    second = PaperSearch(again, values, **known, session="2").run()
     assert second.starts == ["t0005", "t0003", "t0002"]
     assert second.ended.pop("t0002") == "completed"
+
+
+def test_a_trial_that_had_left_its_rung_before_an_interrupt_goes_on_whoever_has_come_since() -> None:
+    values = steady(0.5, 0.9, 0.4)
+    known: dict[str, Any] = {"done": {"t0000": {1: 0.5}, "t0001": {1: 0.9}, "t0002": {1: 0.4}}}
+    known["resting"] = {"t0001", "t0002"}
+    scheduler = make_scheduler("asha_promote", max_epochs=9)
+    study = PaperSearch(scheduler, values, **known).study()
+    search = PaperSearch(make_scheduler("asha_promote", max_epochs=9, study=study), values, **known)
+    search.run(most_results=3)
+    assert (search.starts, search.log) == (["t0000"], [("t0000", 2), ("t0000", 3)])
+    assert search.resting == {"t0000", "t0002"}, "the best one has its place"
+
+
+def test_a_trial_that_was_set_aside_over_a_result_that_nobody_wrote_down_goes_on() -> None:
+    """As where the driver was killed between the two."""
+    values = steady(0.5)
+    scheduler = make_scheduler("asha_promote", max_epochs=9)
+    study = PaperSearch(scheduler, values, done={"t0000": {}}, resting={"t0000"}).study()
+    again = make_scheduler("asha_promote", max_epochs=9, study=study)
+    search = PaperSearch(again, values, done={"t0000": {}}, resting={"t0000"})
+    search.run(most_results=1)
+    assert (search.log, search.resting) == ([("t0000", 1)], {"t0000"})
 
 
 def test_a_trial_whose_process_died_after_it_went_on_is_not_paused() -> None:

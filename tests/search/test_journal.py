@@ -1,19 +1,20 @@
 """The journal of a run, beside Optuna's own backend, which reads what it writes and writes what it reads."""
 
+import math
 import os
 import pickle
 import resource
-from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
-from optuna.trial import TrialState
 
 import search.journal
 import search.searcher
 from data.input_error import InputError
+from search.driver import Watch
 from search.journal import OpenJournal
 from search.record import records_from_study
 from search.searcher import StudySearcher
@@ -71,18 +72,6 @@ def test_a_reader_goes_on_after_the_lines_that_he_has(path: Path, taken: int) ->
     assert list(journal.read_logs(taken)) == LINES[taken:]
 
 
-def test_the_disk_is_waited_for_when_a_trial_begins_or_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
-    journal = OpenJournal(str(path))
-    for operation, state in product(JournalOperation, TrialState):
-        before = len(synced)
-        journal.append_logs([{"op_code": operation, "state": state}])
-        ends = operation == JournalOperation.SET_TRIAL_STATE_VALUES and state.is_finished()
-        lasts = ends or operation == JournalOperation.CREATE_TRIAL
-        assert synced[before:] == ([path.stat().st_size] if lasts else [])
-
-
 def test_a_full_disk_is_told_and_what_is_written_once_there_is_room_again_is_whole(path: Path) -> None:
     study = open_study(path)
     study.set_user_attr("seconds", 1)
@@ -106,25 +95,85 @@ def test_what_a_failing_power_leaves_behind_is_dropped(path: Path) -> None:
         assert not path.read_bytes().endswith(b"\0")
 
 
-def test_a_row_is_of_its_model_after_the_power_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def searcher_on(path: Path) -> StudySearcher:
+    return StudySearcher(journal=path, space=parse_space({}), num_trials=None, seed=0, max_concurrent=3)
+
+
+def result(epoch: int, dice: float, **more: Any) -> dict[str, Any]:
+    return {"epoch": epoch, "val_dice": dice, "checkpoint": "trials/t0000/best", **more}
+
+
+@pytest.fixture
+def on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes the disk had each time when it was waited for."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
+    return synced
+
+
+def test_the_disk_is_waited_for_when_a_trial_begins_or_ends(path: Path, on_disk: list[int]) -> None:
+    searcher = searcher_on(path)
+    for ray_id in "abc":
+        searcher.suggest(ray_id)
+        begun = path.read_bytes()[: on_disk[-1]].splitlines()[-1]
+        assert (b'"record"' in begun, len(on_disk)) == (True, 1 + "abc".index(ray_id))
+    searcher.on_trial_result("a", result(1, 0.5))
+    for ray_id, more in (("a", {"status": "completed"}), ("b", {"status": "diverged"}), ("c", {})):
+        before = len(on_disk)
+        searcher.on_trial_complete(ray_id, result(2, 0.6, **more))
+        assert on_disk[before:] == [path.stat().st_size]
+
+
+def test_it_is_waited_for_within_about_a_second_when_a_trial_is_better_and_not_more_often(
+    path: Path, on_disk: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(search.searcher, "time", clock)
+    searcher = searcher_on(path)
+    watch = Watch(searcher, None, None, (), (), 0.0, None, None)  # type: ignore[arg-type]
+    watch._next_look = watch._next_count = math.inf
+    searcher.suggest("a")
+    for seconds, better, waits in ((1.1, 0.5, 1), (0.5, 0.6, 0), (0.6, None, 1), (9.0, None, 0), (0.1, 0.3, 0)):
+        clock.now += seconds
+        if better is not None:
+            searcher.on_trial_result("a", result(len(on_disk), better))
+        before = len(on_disk)
+        watch.on_step_end()
+        assert on_disk[before:] == [path.stat().st_size] * waits
+
+
+def test_it_is_waited_for_once_when_many_that_waited_are_ended(path: Path, on_disk: list[int]) -> None:
+    searcher = searcher_on(path)
+    for ray_id in "abc":
+        searcher.suggest(ray_id)
+        searcher.on_trial_result(ray_id, result(1, 0.5))
+        searcher.set_aside(ray_id)
+    before = len(on_disk)
+    for ray_id in "abc":
+        searcher.on_trial_complete(ray_id)
+    assert on_disk[before:] == []
+    searcher._synced = -math.inf
+    searcher.sync_when_due()
+    assert on_disk[before:] == [path.stat().st_size]
+
+
+def test_a_row_is_of_its_model_after_the_power_failed(
+    path: Path, on_disk: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The model of an epoch is on the disk before its result comes, and is never reported again."""
-    on_disk: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda _: on_disk.append(path.stat().st_size))
     monkeypatch.setattr(search.searcher, "SECONDS_BETWEEN_SYNCS", 0.0)
-
-    def searcher() -> StudySearcher:
-        return StudySearcher(journal=path, space=parse_space({}), num_trials=None, seed=0, max_concurrent=1)
-
-    before = searcher()
+    before = searcher_on(path)
     before.suggest("a")
     for epoch, dice in enumerate((0.5, 0.6, 0.85, 0.7), start=1):
-        before.on_trial_result("a", {"epoch": epoch, "val_dice": dice, "checkpoint": "trials/t0000/best"})
+        before.on_trial_result("a", result(epoch, dice))
+        before.sync_when_due()
     os.truncate(path, on_disk[-1])
 
-    after = searcher()
+    after = searcher_on(path)
     after.suggest("b")
     for epoch, dice in ((4, 0.7), (5, 0.71)):
-        after.on_trial_result("b", {"epoch": epoch, "val_dice": dice, "checkpoint": "trials/t0000/best"})
+        after.on_trial_result("b", result(epoch, dice))
     (record,) = records_from_study(after.study)
     assert (record.val_dice, record.best_epoch) == (0.85, 3)
 

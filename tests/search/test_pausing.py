@@ -54,12 +54,12 @@ def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
         "t0005": [1],
     }
     assert {record.trial_id: (record.status, record.reason) for record in outcome.records} == {
-        "t0000": ("stopped", "best val_dice 0.3000 by epoch 1 is not among the best third (0.6000)"),
-        "t0001": ("stopped", "best val_dice 0.5000 by epoch 1 is not among the best third (0.6000)"),
+        "t0000": ("stopped", "best val_dice 0.3000 by epoch 1 was not among the best third (0.6000)"),
+        "t0001": ("stopped", "best val_dice 0.5000 by epoch 1 was not among the best third (0.6000)"),
         "t0002": ("completed", ""),
-        "t0003": ("stopped", "best val_dice 0.6000 by epoch 3 is not among the best third (0.9000)"),
-        "t0004": ("stopped", "best val_dice 0.4000 by epoch 1 is not among the best third (0.6000)"),
-        "t0005": ("stopped", "best val_dice 0.2000 by epoch 1 is not among the best third (0.6000)"),
+        "t0003": ("stopped", "best val_dice 0.6000 by epoch 3 was not among the best third (0.9000)"),
+        "t0004": ("stopped", "best val_dice 0.4000 by epoch 1 was not among the best third (0.6000)"),
+        "t0005": ("stopped", "best val_dice 0.2000 by epoch 1 was not among the best third (0.6000)"),
     }
     assert states(tmp_path) == ["PRUNED", "PRUNED", "COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
     after = {our_id: pids[len(before.get(our_id, [])) :] for our_id, pids in processes(tmp_path).items()}
@@ -78,12 +78,13 @@ def test_with_patience_those_that_wait_count_and_no_worker_is_started_for_anothe
     assert {record.status for record in outcome.records} == {"stopped"}
     waited = [record for record in outcome.records if record.reason != outcome.ending]
     assert len(waited) >= 7
-    assert all(re.match(r"best val_dice 0\.\d+ by epoch [13] (is not|waits)", record.reason) for record in waited)
+    words = re.compile(r"best val_dice 0\.\d+ by epoch [13] was (not among|the best of)")
+    assert all(words.match(record.reason) for record in waited)
     assert set(states(tmp_path)) == {"WAITING"}, "a search that goes on may go on with them"
     limits = SearchSettings(**asked).limits(9)
     with pytest.raises(InputError, match=r"by no more than 0\.001 before: give a larger --patience"):
         check_limits(read_study(tmp_path / "study.log"), limits, 1.0)
 
-    starts = [pid for pids in processes(tmp_path).values() for pid in pids]
-    assert len(starts) > len(outcome.records) - 2, "some went on"
-    assert len(set(starts)) <= 2, "as many processes as trials at a time"
+    starts = processes(tmp_path).values()
+    assert max(map(len, starts)) >= 2, "some went on"
+    assert len({pid for pids in starts for pid in pids}) <= 2, "as many processes as trials at a time"

@@ -75,7 +75,12 @@ def test_after_an_interrupt_the_search_comes_to_the_same_ends(name: str, folds: 
     for results in range(1, len(undisturbed.log), 7):
         first = PaperSearch(of_name(name, folds), curves).run(most_results=results)
         second = PaperSearch(
-            of_name(name, folds, study=first.study()), curves, done=first.done, ended=first.ended, session="2"
+            of_name(name, folds, study=first.study()),
+            curves,
+            done=first.done,
+            ended=first.ended,
+            resting=first.resting,
+            session="2",
         ).run()
         assert second.ended == undisturbed.ended
         assert second.done == undisturbed.done

@@ -67,7 +67,7 @@ def test_two_runs_with_one_seed_and_one_worker_have_the_same_leaderboard(tmp_pat
 @pytest.mark.parametrize(
     ("scheduler", "asked", "reason"),
     [
-        ("hyperband", {"num_trials": 4, "max_epochs": 9}, " is not among the best third "),
+        ("hyperband", {"num_trials": 4, "max_epochs": 9}, " was not among the best third "),
         ("median", {"num_trials": 5, "max_epochs": 2}, " is below the median of others "),
         ("wilcoxon", {"num_trials": 2, "max_epochs": 1, "folds": 4}, " in fold after fold"),
     ],
