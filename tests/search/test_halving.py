@@ -186,15 +186,20 @@ def test_what_ended_badly_before_an_interrupt_is_remembered() -> None:
     assert second.ended["t0010"] == "completed"
 
 
-def test_one_whose_process_died_too_often_ended_badly() -> None:
+@pytest.mark.parametrize(("starts_again", "ending"), [(False, "completed"), (True, "stopped")])
+def test_one_whose_process_died_ended_badly_unless_it_is_started_again(starts_again: bool, ending: str) -> None:
     scheduler = PromotingScheduler(Rungs(max_epochs=9))
-    search = PaperSearch(scheduler, ONE_DIVERGES)
+    search = PaperSearch(scheduler, steady(0.6, 0.5, 0.4, *[0.1] * 6, 0.9, 0.85))
     while ("t0009", 3) not in search.log:
         search.run(most_results=1)
-    dying = search.running.pop()
+    dying = search.running[0]
     scheduler.on_trial_error(search, dying)
-    search._end(dying, "failed")
-    assert search.run().ended["t0010"] == "completed"
+    if starts_again:
+        scheduler.on_trial_add(search, dying)
+    else:
+        search.running.clear()
+        search._end(dying, "failed")
+    assert search.run().ended["t0010"] == ending
 
 
 def test_a_training_that_completed_without_any_number_is_not_the_one_that_comes_to_its_end() -> None:
@@ -354,13 +359,11 @@ def test_a_trial_that_had_left_its_rung_before_an_interrupt_goes_on_whoever_has_
 
 def test_a_trial_that_was_set_aside_over_a_result_that_nobody_wrote_down_goes_on() -> None:
     """As where the driver was killed between the two."""
-    values = steady(0.5)
-    scheduler = make_scheduler("asha_promote", max_epochs=9)
-    study = PaperSearch(scheduler, values, done={"t0000": {}}, resting={"t0000"}).study()
-    again = make_scheduler("asha_promote", max_epochs=9, study=study)
-    search = PaperSearch(again, values, done={"t0000": {}}, resting={"t0000"})
-    search.run(most_results=1)
-    assert (search.log, search.resting) == ([("t0000", 1)], {"t0000"})
+    known: dict[str, Any] = {"done": {"t0000": {1: 0.5}}, "resting": {"t0000"}}  # at epoch 3, where the first rung is
+    study = PaperSearch(make_scheduler("asha_promote", max_epochs=90), steady(0.5), **known).study()
+    search = PaperSearch(make_scheduler("asha_promote", max_epochs=90, study=study), steady(0.5), **known)
+    search.run(most_results=2)
+    assert (search.log, search.resting, len(search.places)) == ([("t0000", 2)], set(), 1)
 
 
 def test_a_trial_whose_process_died_after_it_went_on_is_not_paused() -> None:
