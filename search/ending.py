@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from ray.tune.stopper import Stopper
 
-from search.record import TrialRecord
+from search.record import WAITS, TrialRecord
 
 SECONDS_BETWEEN_ASKS = 1.0  # whether the search is over, while no trial has a result
 SHARE_OF_ASKING = 0.05  # of the driver's time at most, however many trials there are
@@ -147,7 +147,7 @@ def let_rest(study: optuna.Study, trial: FrozenTrial, reason: str) -> None:
 
     The note comes last: a trial without it was cut off by the end of its session, and goes on in the next one.
     """
-    _set_aside(study, trial, reason)
+    _set_aside(study, trial, f"{WAITS}{reason}")
     study._storage.set_trial_user_attr(trial._trial_id, RESTS_SINCE, datetime.now(UTC).isoformat())
 
 

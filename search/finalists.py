@@ -86,6 +86,13 @@ class Finalist:
         return lower_bound(self.values) if len(self.values) > 1 else None
 
     @property
+    def optimism(self) -> float | None:
+        """How far above the mean the search's number was; None where that one is of fewer epochs."""
+        if self.mean is None or self.trial.val_dice is None or self.trial.status != "completed":
+            return None
+        return self.trial.val_dice - self.mean
+
+    @property
     def best_seed(self) -> int | None:
         """The seed with the highest `val_dice`, mean over the folds."""
         means = {number: fmean(one.val_dice or 0.0 for one in folds) for number, folds in self.sound_seeds.items()}
@@ -154,7 +161,7 @@ def to_frame(finalists: Sequence[Finalist], tested: Mapping[str, Mapping[str, fl
             "val_dice_sd": finalist.deviation,
             "val_dice_lower": finalist.lower,
             "search_val_dice": finalist.trial.val_dice,
-            "optimism": None if finalist.mean is None else (finalist.trial.val_dice or 0.0) - finalist.mean,
+            "optimism": finalist.optimism,
             **tested.get(finalist.trial.trial_id, {}),
             "checkpoint": finalist.checkpoint,
         }

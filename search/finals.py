@@ -284,7 +284,7 @@ def tell_choice(stage: Finals, winner: "Finalist", choice: Mapping[str, Any]) ->
     console, together = stage.console, choice["ensemble"]
     console.print(
         f"winner:     {winner.trial.trial_id}, val_dice {winner.mean:.4f} on average, surely {winner.lower:.4f}; "
-        f"the search had claimed {winner.trial.val_dice:.4f}"
+        f"the search had seen {winner.trial.val_dice:.4f} after {winner.trial.epochs} epochs"
     )
     compared = (
         f"{together['val_dice']:.4f} on the validation images, {together['best_single']} alone "

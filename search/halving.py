@@ -369,7 +369,7 @@ class PromotingScheduler(PatientScheduler):
         return trial
 
     def _why(self, our_id: str) -> str:
-        """Why a trial waits, in words that stay true while others come."""
+        """Why a trial did not go on, in words that stay true while others come."""
         epoch = self._waits_at[our_id]
         rung = self._reached[epoch]
         count, point = len(rung.points), rung.points[our_id]
@@ -422,5 +422,5 @@ def behind(point: Point, costs: Sequence[str], epoch: int, cutoff: float, count:
     """
     why = f"best val_dice {point[0]:.4f} by epoch {epoch}"
     if not costs:
-        return f"{why} was not among the best third ({cutoff:.4f})"
+        return f"{why} was not among the best third ({cutoff:.4f} or more)"
     return f"{why}, at {costs_in_words(costs, point[1:])}, was not among the best third of {count} in all that counts"

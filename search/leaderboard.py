@@ -69,10 +69,10 @@ def columns(class_names: Sequence[str]) -> list[str]:
 def to_frame(
     records: Iterable[TrialRecord], class_names: Sequence[str], objectives: Sequence[str] = (VAL_DICE,)
 ) -> pd.DataFrame:
-    """The leaderboard, best first: completed and stopped trials, then running ones, then bad ones.
+    """The leaderboard, best first; trials that ended badly come last.
 
-    Among its like, a trial stands by its `val_dice`; a mean over more folds stands above any over fewer. Where there
-    are several objectives, `pareto` says which trials are on their front.
+    A trial stands by its best `val_dice` so far; a mean over more folds stands above any over fewer. Where there are
+    several objectives, `pareto` says which trials are on their front.
     """
     names, ordered = columns(class_names), sorted(records, key=_order)
     rows = [
@@ -186,10 +186,10 @@ def show(
     render(read_run(run), Console(), top=top)
 
 
-def _order(record: TrialRecord) -> tuple[int, int, float, str]:
+def _order(record: TrialRecord) -> tuple[bool, int, float, str]:
     """Where a record stands in the table: the smaller, the higher."""
-    group = 2 if record.status in BAD_ENDINGS else 1 if record.status == "running" else 0
-    return group, -record.folds, math.inf if record.val_dice is None else -record.val_dice, record.trial_id
+    val_dice = math.inf if record.val_dice is None else -record.val_dice
+    return record.status in BAD_ENDINGS, -record.folds, val_dice, record.trial_id
 
 
 def typed(frame: pd.DataFrame, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.DataFrame:

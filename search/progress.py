@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.objectives import VAL_DICE, costs_of
 from search.pareto import on_front
-from search.record import BAD_ENDINGS, TrialRecord, split_warnings, warning_name
+from search.record import BAD_ENDINGS, WAITS, TrialRecord, split_warnings, warning_name
 from search.space import means_something
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ SECONDS_BETWEEN_LINES = 30.0  # that only say how far the search has come, where
 
 
 class Progress:
-    """Prints a line for each trial that ends, and where the search stands: in a terminal always, in a log now and then.
+    """Prints a line for each trial that ends, waits or goes on, and where the search stands.
+
+    In a terminal that stands at the bottom always, in a log it is a line now and then.
 
     What had ended before the first `update` was seen in an earlier session, and is not printed again.
     """
@@ -74,7 +76,9 @@ class Progress:
             if record.trial_id in ended - self._ended:
                 style = "red" if record.status in BAD_ENDINGS else ""
                 self._print(Text(ending_line(record), style=style))
-        self._ended = ended  # without those that had waited, and go on
+        for trial_id in sorted(self._ended - ended):
+            self._print(Text(f"{trial_id} goes on"))
+        self._ended = ended
         standing = self._standing(records, spent)
         if self._live is not None:
             self._live.update(Text("\n".join(standing)))
@@ -88,16 +92,18 @@ class Progress:
     def _standing(self, records: Sequence[TrialRecord], spent: float) -> list[str]:
         """Where the search stands: how far it has come, and the best trial so far."""
         running = sum(record.status == "running" for record in records)
+        waiting = sum(record.waits for record in records)
         bad = sum(record.status in BAD_ENDINGS for record in records)
-        done = len(records) - running
+        done = len(records) - running - waiting
         epochs = _epochs(records) - self._first_epochs
         of_all = "" if self._limits.trials is None else f" of {self._limits.trials}"
         trials = "trial" if done == 1 and not of_all else "trials"
-        parts = [f"{done}{of_all} {trials} done, {running} under way, {bad} ended badly"]
+        parts = [f"{done}{of_all} {trials} done", f"{running} under way"]
+        parts += [f"{count} {what}" for count, what in ((waiting, "waiting"), (bad, "ended badly")) if count]
         if self._limits.budget_amount is not None:
             used = self._limits.budget_spent(records, self._devices) / self._limits.budget_amount
             parts.append(f"{100 * used:.0f} % of the budget used")
-        parts.append(f"{epochs / (time.monotonic() - self._began):.2g} epochs/s" if epochs else "waiting for an epoch")
+        parts.append(f"{epochs / (time.monotonic() - self._began):.2g} epochs/s" if epochs else "no epoch yet")
         left = self._time_left(records, spent)
         if left is not None:
             parts.append(f"about {in_words(left)} left")
@@ -118,7 +124,7 @@ class Progress:
 
 
 def ending_line(record: TrialRecord) -> str:
-    """One line on a trial that has ended: how, how good, at what cost, what did not look right, why so early."""
+    """One line on a trial that has ended, or waits: how, how good, at what cost, what did not look right, and why."""
     dice = "no val_dice" if record.val_dice is None else f"val_dice {record.val_dice:.4f}"
     if record.folds > 1:
         dice += f", mean of {record.folds} folds"
@@ -127,8 +133,8 @@ def ending_line(record: TrialRecord) -> str:
     warnings = ", ".join(map(warning_name, split_warnings(record.warnings)))
     if warnings:
         facts.append(f"warnings: {warnings}")
-    line = f"{record.trial_id} {record.status}: {', '.join(facts)}"
-    return f"{line}: {record.reason}" if record.reason else line
+    line = f"{record.trial_id} {'waits' if record.waits else record.status}: {', '.join(facts)}"
+    return f"{line}: {record.reason.removeprefix(WAITS)}" if record.reason else line
 
 
 def short_config(record: TrialRecord, searched: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ TRIAL_ID = "trial_id"  # where what a searcher suggests has our id of the trial,
 STATUSES: tuple[Status, ...] = get_args(Status)
 # Endings that speak against the configuration (see `TrialRecord.speaks_against_config`).
 BAD_ENDINGS: frozenset[Status] = frozenset({"diverged", "collapsed", "out_of_memory", "failed"})
+WAITS = "waits: "  # how the reason of a stopped trial begins that may go on in this search
 
 # fmt: off
 METRICS = (
@@ -71,6 +72,11 @@ class TrialRecord:
     def val_dice(self) -> float | None:
         """The highest Dice on the validation images so far, of as many folds as there are; None before there is one."""
         return self.metrics.get("val_dice")
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was set aside because others are better, and goes on if it is among the best third after all."""
+        return self.status == "stopped" and self.reason.startswith(WAITS)
 
     @property
     def speaks_against_config(self) -> bool:

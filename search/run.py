@@ -339,6 +339,12 @@ def conclude(
     frame = leaderboard.to_frame(outcome.records, data.class_names, settings.objective)
     leaderboard.render(frame, console, top=TOP_ROWS)
     console.print(f"leaderboard: {folder.leaderboard}")
+    completed = sum(record.status == "completed" for record in outcome.records)
+    if any(record.status in ("stopped", "running") for record in outcome.records):
+        console.print(
+            f"trials:      {completed} of {len(outcome.records)} came to their end; others are ranked by their best "
+            "so far, after fewer epochs"
+        )
     if outcome.ending:
         more = remedy(outcome.ending)
         console.print(f"ended:       {outcome.ending}" + (f"; to go on, --resume it with {more}" if more else ""))
@@ -379,7 +385,7 @@ def show_front(
     trials = "1 trial" if len(best) == 1 else f"{len(best)} trials"
     console.print(f"front:       {trials} that no other beats in {' and '.join(objectives)} at once")
     for record in best[:TOP_ROWS]:
-        facts = f"val_dice {record.val_dice:.4f}, {costs_of(record, objectives)}"
+        facts = f"val_dice {record.val_dice:.4f} after {record.epochs} epochs, {costs_of(record, objectives)}"
         console.print(f"  {record.trial_id}  {facts}: {folder.path / record.checkpoint}")
     if len(best) > TOP_ROWS:
         console.print(f"  ... and {len(best) - TOP_ROWS} more, which have pareto in the leaderboard")

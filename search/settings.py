@@ -168,10 +168,19 @@ def check_same_run(asked: SearchSettings, saved: Mapping[str, Any], name: str) -
     for setting in CHOSEN_ONCE:
         value = asked.as_mapping()[setting]
         if setting in saved and value != saved[setting]:
+            asked_for, kept = _differing(value, saved[setting])
             raise InputError(
-                f"{setting} {value!r} differs from {saved[setting]!r}, with which run {name!r} began, and a run keeps "
+                f"{setting} {asked_for!r} differs from {kept!r}, with which run {name!r} began, and a run keeps "
                 f"it: leave --{setting.replace('_', '-')} out, or start a run with another --name."
             )
+
+
+def _differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """What two values do not have in common: of two lists, which differ in more than order, the entries that do."""
+    if not (isinstance(one, list) and isinstance(other, list)) or sorted(map(str, one)) == sorted(map(str, other)):
+        return one, other
+    mine, others = ([entry for entry in these if entry not in those] for these, those in ((one, other), (other, one)))
+    return ",".join(map(str, mine)), ",".join(map(str, others))
 
 
 def _require_at_least(settings: SearchSettings, least: int, *names: str) -> None:

@@ -196,7 +196,7 @@ def test_who_waits_for_better_ones_waits_on_in_the_next_session_and_takes_no_pla
         first.on_trial_result(ray_id, {"epoch": 1, "val_dice": 0.4})
     for ray_id in words:
         first.set_aside(ray_id)
-    waiting = [("t0000", "stopped", "others were better"), ("t0001", "stopped", "so they were")]
+    waiting = [("t0000", "stopped", "waits: others were better"), ("t0001", "stopped", "waits: so they were")]
     cut_off = ("t0002", "stopped", "max_time 1h reached")
     for _ in range(2):  # sessions
         set_aside(first.study, "max_time 1h reached")
@@ -211,7 +211,11 @@ def test_who_waits_for_better_ones_waits_on_in_the_next_session_and_takes_no_pla
     assert handed_out[3] is None
     later.set_aside("f")
     later.take_place("d")
-    assert statuses(records_from_study(later.study)) == [("t0000", "running", ""), waiting[1], ("t0002", "stopped", "")]
+    assert statuses(records_from_study(later.study)) == [
+        ("t0000", "running", ""),
+        waiting[1],
+        ("t0002", "stopped", "waits: "),
+    ]
 
 
 @pytest.mark.parametrize("for_better_ones", [False, True])

@@ -101,6 +101,7 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     first, second = (row for _, row in frame.iterrows())
     assert (first["rank"], first["seeds"], first["checkpoint"]) == (1, 2, "1/2")
     assert (first["val_dice_mean"], first["optimism"]) == (pytest.approx(0.8), pytest.approx(0.05))
+    assert replace(ranking[0], trial=trial(1, 0.85, "stopped")).optimism is None, "it is of fewer epochs"
     assert second["status"] == "failed"
     assert pd.isna(second["val_dice_lower"]) and pd.isna(second["test_dice"])
     assert (second["loss"], second["deterministic"]) == ("dice", True)

@@ -73,9 +73,9 @@ def test_the_page_explains_every_column_and_status():
 
 def test_every_trial_has_a_row_best_first():
     frame = to_frame(RECORDS, ["vessel"])
-    assert list(frame["trial_id"]) == ["t0004", "t0001", "t0005", "t0006", "t0002", "t0000", "t0003"]
+    assert list(frame["trial_id"]) == ["t0004", "t0001", "t0005", "t0002", "t0006", "t0000", "t0003"]
     assert list(frame["rank"]) == [1, 2, 3, 4, 5, 6, 7]
-    assert list(frame["val_dice"].fillna(-1)) == [0.8, 0.7, 0.7, -1, 0.6, 0.9, -1]
+    assert list(frame["val_dice"].fillna(-1)) == [0.8, 0.7, 0.7, 0.6, -1, 0.9, -1]
     assert list(frame["val_dice_vessel"].fillna(-1)) == [0.8, -1, -1, -1, -1, -1, -1]
     assert list(frame.columns) == columns(["vessel"])
 
@@ -222,7 +222,7 @@ def test_the_front_is_marked_where_there_are_several_objectives(tmp_path):
         assert lines[0][:6] == ["rank", "trial_id", "status", "val_dice", "pareto", "parameters"]
         assert lines[1][:6] == ["1", "t0004", "stopped", "0.8000", "*", "99"]
         assert lines[2][:5] == ["2", "t0001", "completed", "0.7000", "99"], "not on the front"
-        assert lines[4][:6] == ["4", "t0007", "stopped", "0.5000", "*", "7"]
+        assert lines[5][:6] == ["5", "t0007", "stopped", "0.5000", "*", "7"]
         assert "latency_ms" not in lines[0], "nobody asked for it"
     timed = to_frame([record("t0000", 0.5, latency_ms=12.34)], [], ("val_dice", "latency_ms"))
     assert "12.3" in printed(timed, 80)[1]

@@ -61,10 +61,15 @@ def test_a_log_has_a_line_for_each_ending_once() -> None:
     ]
 
 
-def test_a_trial_that_had_waited_is_told_of_again_when_it_ends() -> None:
-    waits, done = record(0, "stopped", epochs=1, dice=0.5), record(0, "completed", epochs=5, dice=0.75)
-    told = [line for line in shown([record(0)], [waits], [record(0, epochs=1)], [done]) if line.startswith("t0")]
-    assert [line.partition(":")[0] for line in told] == ["t0000 stopped", "t0000 completed"]
+def test_a_trial_is_told_of_when_it_waits_goes_on_and_ends() -> None:
+    waits = record(0, "stopped", epochs=1, dice=0.5, reason="waits: others were better")
+    done = record(0, "completed", epochs=5, dice=0.75)
+    told = shown([record(0)], [waits], [record(0, epochs=1)], [done])
+    assert [line for line in told if line.startswith("t0")] == [
+        "t0000 waits: val_dice 0.5000, 1 epoch in 0 s: others were better",
+        "t0000 goes on",
+        "t0000 completed: val_dice 0.7500, 5 epochs in 0 s",
+    ]
 
 
 def test_what_ended_in_an_earlier_session_is_not_told_again() -> None:
@@ -77,10 +82,15 @@ def test_the_standing_says_how_far_the_search_has_come() -> None:
     later = [record(0, "completed", epochs=5, dice=0.75), record(1, "failed", dice=0.9), record(2, epochs=1, dice=0.5)]
     waiting, *_ = shown(first, later, later)
     standing = shown(first, later, later, left=100.0)[-1]
-    assert waiting == "0 of 4 trials done, 2 under way, 0 ended badly, waiting for an epoch"
+    assert waiting == "0 of 4 trials done, 2 under way, no epoch yet"
     assert standing.startswith("2 of 4 trials done, 1 under way, 1 ended badly, ")
     assert " epochs/s, about 2 min left | " in standing
     assert standing.endswith(" | best so far t0000: val_dice 0.7500, depth 3, learning_rate 0.005")
+
+
+def test_trials_that_wait_are_not_done() -> None:
+    waits = record(0, "stopped", epochs=1, dice=0.5, reason="waits: others were better")
+    assert shown([waits, record(1)], [waits, record(1)])[-1].startswith("0 of 4 trials done, 1 under way, 1 waiting, ")
 
 
 def test_of_several_objectives_it_says_what_the_best_costs_and_how_many_are_on_the_front() -> None:
@@ -98,14 +108,14 @@ def test_of_several_objectives_it_says_what_the_best_costs_and_how_many_are_on_t
 
 def test_without_a_number_of_trials_it_says_how_many_are_done() -> None:
     one, other = record(0, "completed", epochs=10, dice=0.5, seconds=30), record(1, "completed", epochs=10, dice=0.4)
-    assert shown([one], num_trials=None)[-1].startswith("1 trial done, 0 under way, 0 ended badly, waiting")
+    assert shown([one], num_trials=None)[-1].startswith("1 trial done, 0 under way, no epoch yet")
     assert shown([one, other], num_trials=None)[-1].startswith("2 trials done, ")
 
 
 def test_it_says_how_much_of_the_budget_is_used() -> None:
     half = record(0, "completed", epochs=10, dice=0.5, seconds=30), record(1, epochs=10, dice=0.4, seconds=20)
-    assert " ended badly, 25 % of the budget used, " in shown([*half], budget="8x")[-1]
-    assert " ended badly, 25 % of the budget used, " in shown([*half], budget="100s")[-1], "half a device each"
+    assert " under way, 25 % of the budget used, " in shown([*half], budget="8x")[-1]
+    assert " under way, 25 % of the budget used, " in shown([*half], budget="100s")[-1], "half a device each"
 
 
 def test_a_log_says_where_it_stands_only_now_and_then() -> None:

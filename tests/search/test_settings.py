@@ -170,6 +170,12 @@ def test_a_run_does_not_go_on_with_what_would_make_its_trials_differ(name: str) 
         check_same_run(replace(began, **{name: OTHERS[name]}), began.as_mapping(), "mine")
 
 
+def test_of_two_spaces_it_says_where_they_differ() -> None:
+    began = SearchSettings(name="mine", space=("depth=3:4", "width=8"))
+    with pytest.raises(InputError, match=r"^space 'depth=4' differs from 'depth=3:4', with which run 'mine' began"):
+        check_same_run(replace(began, space=("width=8", "depth=4")), began.as_mapping(), "mine")
+
+
 def test_a_run_goes_on_with_another_budget_on_other_machines() -> None:
     began = SearchSettings(name="mine", space=("depth=3:5",))
     saved = yaml.safe_load(began.as_yaml())
