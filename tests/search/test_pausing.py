@@ -78,7 +78,7 @@ def test_with_patience_those_that_wait_count_and_no_worker_is_started_for_anothe
     assert {record.status for record in outcome.records} == {"stopped"}
     waited = [record for record in outcome.records if record.reason != outcome.ending]
     assert len(waited) >= 7
-    words = re.compile(r"best val_dice 0\.\d+ by epoch [13] was (not among|the best of)")
+    words = re.compile(r"waits: best val_dice 0\.\d+ by epoch [13] was (not among|the best of)")
     assert all(words.match(record.reason) for record in waited)
     assert set(states(tmp_path)) == {"WAITING"}, "a search that goes on may go on with them"
     limits = SearchSettings(**asked).limits(9)
