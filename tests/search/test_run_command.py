@@ -250,6 +250,7 @@ def test_the_front_is_told_with_what_each_model_costs_and_where_it_lies() -> Non
             status="completed",
             metrics={"val_dice": dice},
             parameters=parameters,
+            epochs=5,
             checkpoint=f"trials/t000{number}/best",
         )
         for number, (dice, parameters) in enumerate([(0.8, 9000), (0.6, 1000), (0.5, 2000)])
@@ -258,8 +259,8 @@ def test_the_front_is_told_with_what_each_model_costs_and_where_it_lies() -> Non
     _, lines = ended(outcome, Path("runs/mine"), objective=("val_dice", "parameters"))
     start = lines.index("front:       2 trials that no other beats in val_dice and parameters at once")
     assert lines[start + 1 : start + 3] == [
-        "  t0000  val_dice 0.8000, 9,000 parameters: runs/mine/trials/t0000/best",
-        "  t0001  val_dice 0.6000, 1,000 parameters: runs/mine/trials/t0001/best",
+        "  t0000  val_dice 0.8000 after 5 epochs, 9,000 parameters: runs/mine/trials/t0000/best",
+        "  t0001  val_dice 0.6000 after 5 epochs, 1,000 parameters: runs/mine/trials/t0001/best",
     ]
     _, plain = ended(outcome, Path("runs/mine"))
     assert not any(line.startswith("front:") for line in plain)
