@@ -1,4 +1,4 @@
-"""How the driver bears a long search and a wide one: 10,000 trials, and 200 workers at a time, on one machine.
+"""How the driver bears long searches and a wide one: 10,000 trials, and 200 workers at a time, on one machine.
 
 Long: trials that only report five epochs each (as those of trial_overhead.py), as many at a time as there are cores.
 The last thousand must begin as fast as the first, but for a fifth; the first hundred, while workers start, do not
@@ -217,7 +217,7 @@ def at(looks: "np.ndarray[Any, np.dtype[np.float64]]", count: int) -> list[float
 
 
 def main() -> int:
-    """Runs both searches and prints their tables."""
+    """Runs the three searches and prints what they took."""
     arguments = parse_arguments(__doc__ or "")
     long, waiting, wide = map(run_apart, SEARCHES)
     print(describe_machine())

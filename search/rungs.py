@@ -58,7 +58,7 @@ class Rungs:
         while folds <= self.folds:
             rungs.add(folds * self.max_epochs)
             folds *= REDUCTION
-        return (*sorted(rungs - {self.last}), self.last)
+        return tuple(sorted(rungs | {self.last}))
 
     def standing(self, epoch: int, val_dice: float) -> Standing:
         """What a result says of the trial. The highest one is where a trial stands, as it is for its `TrialRecord`."""
