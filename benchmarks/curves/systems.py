@@ -129,7 +129,7 @@ SYSTEMS: dict[str, Contender] = {
     UNKNOWING: Contender(make=make_ours(), replaced={**NO_STARTS, **NO_PRIOR}),
     STOCK: Contender(make=make_stock()),
     RANDOM: Contender(make=make_random),
-    **{f"Syne Tune: {name}": Contender(make=_make_syne_tune(name)) for name in ("BOHB", "ASHA-BORE", "ASHA-CQR")},
+    **{f"Syne Tune: {name}": Contender(make=_make_syne_tune(name)) for name in ("BOHB", "ASHA-BORE")},
 }
 VARIANTS: dict[str, Contender] = {
     "ours, no start points": Contender(make=make_ours(), replaced=NO_STARTS),
