@@ -194,19 +194,20 @@ def run_apart(name: str) -> dict[str, Any]:
 def print_long(found: Mapping[str, Any]) -> tuple[float, float]:
     """Prints the table of a long search; how fast the last trials were against the first, and KiB a trial."""
     looks = np.array(found["looks"])
-    begun = looks[: np.searchsorted(looks[:, 0], TRIALS) + 1]  # once all have begun, it only ends
+    begun = looks[: np.searchsorted(looks[:, 0], TRIALS)]  # the look at which all have begun may come when all is over
+    seen = int(begun[-1, 0])
     rows = [("trials", "trials a second", "driver: ms of processor time a trial", "MiB of memory")]
     rates = []
-    for first, last in pairwise([STARTING, *range(STEP, TRIALS + 1, STEP)]):
+    for first, last in pairwise([STARTING, *range(STEP, TRIALS, STEP), seen]):
         (start, _, before), (end, memory, after) = (at(begun, count) for count in (first, last))
         rates.append((last - first) / (end - start))
         spent = 1000 * (after - before) / (last - first)
         rows.append((f"{first + 1} to {last}", f"{rates[-1]:.1f}", f"{spent:.1f}", f"{memory:.0f}"))
     print_table(rows)
-    flat, growth = rates[-1] / rates[0], 1024 * (at(begun, TRIALS)[1] - at(begun, STEP)[1]) / (TRIALS - STEP)
+    flat, growth = rates[-1] / rates[0], 1024 * (at(begun, seen)[1] - at(begun, STEP)[1]) / (seen - STEP)
     print(
         f"the last of these begin {flat:.2f} times as fast as the first; {growth:.1f} KiB of memory a trial; "
-        f"{found['epochs']} epochs in all; over {looks[-1, 1] - begun[-1, 1]:.1f} s after the last one began\n"
+        f"{found['epochs']} epochs in all; over {looks[-1, 1] - begun[-1, 1]:.1f} s after the last of these looks\n"
     )
     return flat, growth
 
