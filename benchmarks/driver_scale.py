@@ -1,10 +1,11 @@
 """How the driver bears long searches and a wide one: 10,000 trials, and 200 workers at a time, on one machine.
 
 Long: trials that only report five epochs each (as those of trial_overhead.py), as many at a time as there are cores.
-The last thousand must begin as fast as the first, but for a fifth; the first hundred, while workers start, do not
-count. The driver's memory may grow by 50 KiB a trial, half a GiB in all. It is that of the driver's own process: what
-workers, Ray's own processes and its object store take is not counted. The scheduler holds nobody back but a few at the
-beginning, as until their last epoch each trial shows a little more than those before, so that it has all its reports.
+The last thousand must begin as fast as the first ones, but for a fifth; the first hundred, while workers start, do not
+count, nor do those after the last look at which some were still to begin. The driver's memory may grow by 50 KiB a
+trial, half a GiB in all. It is that of the driver's own process: what workers, Ray's own processes and its object store
+take is not counted. The scheduler holds nobody back but a few at the beginning, as until their last epoch each trial
+shows a little more than those before, so that it has all its reports.
 
 Waiting: the same with trials that show how good they are from the first epoch on, so that most of them wait for better
 ones, as in a real search; the bounds are the same.
@@ -198,13 +199,14 @@ def print_long(found: Mapping[str, Any]) -> tuple[float, float]:
     seen = int(begun[-1, 0])
     rows = [("trials", "trials a second", "driver: ms of processor time a trial", "MiB of memory")]
     rates = []
-    for first, last in pairwise([STARTING, *range(STEP, TRIALS, STEP), seen]):
+    marks = [STARTING, *range(STEP + seen % STEP, seen + 1, STEP)]  # so that the last window has a whole thousand
+    for first, last in pairwise(marks):
         (start, _, before), (end, memory, after) = (at(begun, count) for count in (first, last))
         rates.append((last - first) / (end - start))
         spent = 1000 * (after - before) / (last - first)
         rows.append((f"{first + 1} to {last}", f"{rates[-1]:.1f}", f"{spent:.1f}", f"{memory:.0f}"))
     print_table(rows)
-    flat, growth = rates[-1] / rates[0], 1024 * (at(begun, seen)[1] - at(begun, STEP)[1]) / (seen - STEP)
+    flat, growth = rates[-1] / rates[0], 1024 * (at(begun, seen)[1] - at(begun, marks[1])[1]) / (seen - marks[1])
     print(
         f"the last of these begin {flat:.2f} times as fast as the first; {growth:.1f} KiB of memory a trial; "
         f"{found['epochs']} epochs in all; over {looks[-1, 1] - begun[-1, 1]:.1f} s after the last of these looks\n"
