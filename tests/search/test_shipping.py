@@ -15,6 +15,7 @@ from search.resources import (
     JOB,
     PACKAGES,
     PROJECT,
+    Needs,
     check_outlives_job,
     code_to_send,
     joins_cluster,
