@@ -41,7 +41,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     }
     where = tmp_path_factory.mktemp("ray")
     words = ("--head", f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
-    more = ("--num-cpus=2", f"--temp-dir={where}", "--block")
+    # Ray's own choice of this port would be another Ray's on the same machine.
+    more = (f"--ray-client-server-port={free_port()}", "--num-cpus=2", f"--temp-dir={where}", "--block")
     with (where / "head.log").open("w") as log:
         head = subprocess.Popen([RAY, "start", *words, *more], cwd=where, env=around, stdout=log, stderr=log)
     try:
