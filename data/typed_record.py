@@ -40,12 +40,13 @@ def build_record(kind: type[Record], values: Any, *, what: str) -> Record:
     dataclass itself raises.
     """
     try:
-        return _build(kind, values)
+        built: Record = _build(kind, values)
+        return built
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
 
 
-def _build(kind: type[Record], values: Any) -> Record:
+def _build(kind: Any, values: Any) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(f"{_shown(values)} is in place of names with a value each: take it as it was written.")
     readers = _readers(kind)
@@ -102,7 +103,7 @@ def _reader_of(hint: Any) -> Callable[[Any], Any]:
             for name, one in _require(value, isinstance(value, Mapping), "names with values").items()
         }
     if dataclasses.is_dataclass(hint):
-        return lambda value: _build(hint, value)  # type: ignore[arg-type]
+        return lambda value: _build(hint, value)
     assert hint in _WORDS, f"no reader for {hint}"
     return _READERS[hint]
 

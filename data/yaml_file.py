@@ -29,7 +29,7 @@ def read_yaml(path: Path, *, as_texts: bool = False) -> Any:
     try:
         text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
         _check_measure(yaml.parse(text, Loader=_fastest(yaml, "SafeLoader")))
-        loader = type("Loader", (_fastest(yaml, "BaseLoader" if as_texts else "SafeLoader"),), {})
+        loader: Any = type("Loader", (_fastest(yaml, "BaseLoader" if as_texts else "SafeLoader"),), {})
         loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
         return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:

@@ -110,14 +110,13 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, 
     """
     require_model(folder)
     card = read_card(folder / CONFIG)
-    network = card.build()
     tensors, _ = load_tensors(folder / WEIGHTS)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"model {str(folder)!r}: {WEIGHTS} does not fit its {CONFIG}; take both from one training."
-        ) from error
+    with torch.device("meta"):  # where a network takes no memory, however large a stranger's card says it is
+        expected = card.build().state_dict()
+    if _shapes(tensors) != _shapes(expected):
+        raise InputError(f"model {str(folder)!r}: {WEIGHTS} does not fit its {CONFIG}; take both from one training.")
+    network = card.build()
+    network.load_state_dict(tensors)
     return network.to(device).eval(), card
 
 
@@ -178,11 +177,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = parse_json((file.metadata() or {}).get("facts", "{}"))
+            if not isinstance(facts, dict):
+                raise ValueError("its facts are none")
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{str(path)!r} is damaged ({error}); take another checkpoint, or begin anew elsewhere."
         ) from error
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _plain(value: Any) -> Any:

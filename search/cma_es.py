@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cmaes import CMA
+from cmaes import CMA  # type: ignore[import-untyped]
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
@@ -65,9 +65,9 @@ class CmaEs:
         """Tells the optimizer what the study says that it was told, as far as it has not been since it was made."""
         by_number = {trial.number: trial for trial in trials}
         noting = [trial.system_attrs for trial in reversed(trials) if TOLD in trial.system_attrs]
-        noted = {notes.get(GENERATION): notes[TOLD] for notes in noting}
-        while (numbers := noted.get(self._over + 1)) is not None:
-            told = [by_number[number] for number in numbers if number in by_number]
+        noted = {str(notes.get(GENERATION)): notes[TOLD] for notes in noting}
+        while isinstance(numbers := noted.get(str(self._over + 1)), list):
+            told = [by_number[number] for number in numbers if type(number) is int and number in by_number]
             known = all(self._distributions.keys() <= trial.params.keys() for trial in told)
             if len(told) != self._optimizer.population_size or not known:
                 return  # of another space, or damaged: it goes on from here

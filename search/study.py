@@ -9,12 +9,13 @@ from pathlib import Path
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 
 from data.input_error import InputError
 from search.journal import OpenJournal
 from search.objectives import VAL_DICE
+from search.sound_study import UNSOUND, ReadJournal, check_study
 
 STUDY_NAME = "unet-search"
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
@@ -39,6 +40,7 @@ def open_study(journal: Path, objectives: Sequence[str] = (VAL_DICE,)) -> optuna
         found = ", ".join(" ".join(words).strip() for words in told)
         asked = " and minimize ".join([f"maximize {VAL_DICE}", *objectives[1:]])
         raise InputError(f"study {str(journal)!r} is told to {found}, not to {asked}: name another run.")
+    check_study(study, repr(str(journal)))
     if len(objectives) > 1 and study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -56,9 +58,11 @@ def read_study(journal: Path) -> optuna.Study:
     if not journal.is_file():
         raise InputError(f"study {str(journal)!r} does not exist: name the folder of a run.")
     try:
-        return optuna.load_study(storage=_storage(journal, JournalFileBackend), study_name=STUDY_NAME)
+        study = optuna.load_study(storage=_storage(journal, ReadJournal), study_name=STUDY_NAME)
     except KeyError:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
+    check_study(study, repr(str(journal)))
+    return study
 
 
 def sync(study: optuna.Study) -> None:
@@ -74,7 +78,7 @@ def _storage(journal: Path, open_file: Callable[[str], BaseJournalBackend]) -> J
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return JournalStorage(open_file(str(journal.absolute())))
-    except (ValueError, KeyError, AssertionError) as error:
+    except UNSOUND as error:
         raise _no_journal(journal) from error
 
 
