@@ -46,7 +46,23 @@ def build_record(kind: type[Record], values: Any, *, what: str) -> Record:
         raise InputError(f"{what}: {error}") from error
 
 
+def read_values(kind: Any, values: Any, *, what: str) -> dict[str, Any]:
+    """The values by name, each of the type that `kind` has annotated; some may be missing. Raises InputError."""
+    try:
+        return _read_values(kind, values)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
 def _build(kind: Any, values: Any) -> Any:
+    read = _read_values(kind, values)
+    missing = [name for name in _needed(kind) if name not in read]
+    if missing:
+        raise InputError(f"{missing[0]} is missing: take it as it was written.")
+    return kind(**read)
+
+
+def _read_values(kind: Any, values: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(f"{_shown(values)} is in place of names with a value each: take it as it was written.")
     readers = _readers(kind)
@@ -63,10 +79,7 @@ def _build(kind: Any, values: Any) -> Any:
             ) from None
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-    missing = [name for name in _needed(kind) if name not in read]
-    if missing:
-        raise InputError(f"{missing[0]} is missing: take it as it was written.")
-    return kind(**read)
+    return read
 
 
 @cache

@@ -74,6 +74,15 @@ class ModelCard:
             validation_images=() if split is None else tuple(data.names[index] for index in split.validation),
         )
 
+    @property
+    def fewest_weights(self) -> int:
+        """How many numbers its weights have at least: those of the lowest block on the way up, and of the heads.
+
+        With all others there are some twenty times as many.
+        """
+        lowest = self.config.width * 2 ** (self.config.depth - 1)
+        return self.config.passes * (9 * lowest**2 + len(self.class_names) * self.config.width)
+
     def build(self) -> UNet:
         """The network that the card describes, with fresh weights."""
         return build_unet(
@@ -111,12 +120,16 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, 
     require_model(folder)
     card = read_card(folder / CONFIG)
     tensors, _ = load_tensors(folder / WEIGHTS)
-    with torch.device("meta"):  # where a network takes no memory, however large a stranger's card says it is
-        expected = card.build().state_dict()
-    if _shapes(tensors) != _shapes(expected):
-        raise InputError(f"model {str(folder)!r}: {WEIGHTS} does not fit its {CONFIG}; take both from one training.")
-    network = card.build()
-    network.load_state_dict(tensors)
+    try:
+        # A stranger's card may say that the network is larger than any memory: it is not built before that is sure.
+        if sum(tensor.numel() for tensor in tensors.values()) < card.fewest_weights:
+            raise RuntimeError(f"there are fewer than {card.fewest_weights:,} numbers")
+        network = card.build()
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"model {str(folder)!r}: {WEIGHTS} does not fit its {CONFIG}; take both from one training."
+        ) from error
     return network.to(device).eval(), card
 
 
@@ -184,10 +197,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{str(path)!r} is damaged ({error}); take another checkpoint, or begin anew elsewhere."
         ) from error
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _plain(value: Any) -> Any:

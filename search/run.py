@@ -16,6 +16,7 @@ from data.readers import load
 from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
+from data.typed_record import read_values
 from data.yaml_file import read_yaml
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions, check_settings
@@ -183,6 +184,7 @@ def read_saved(folder: RunFolder) -> Mapping[str, Any]:
         raise InputError(
             f"{str(folder.settings)!r} holds no settings: bring it back, or start a run with another --name."
         )
+    read_values(SearchSettings, saved, what=repr(str(folder.settings)))
     return saved
 
 
