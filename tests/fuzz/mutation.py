@@ -32,7 +32,7 @@ def mutate_words(words: Sequence[str], draw: random.Random) -> list[str]:
         place = draw.randrange(len(changed)) if changed else 0
         way = draw.randrange(5)
         if way == 0 and changed:
-            changed[place] = as_word(mutate(changed[place].encode(), draw))
+            changed[place] = as_word(mutate(changed[place].encode("utf-8", "surrogateescape"), draw))
         elif way == 1 and changed:
             changed[place] = as_word(draw.choice(NASTY))
         elif way == 2:
