@@ -117,7 +117,7 @@ def read(path: Path, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.DataFrame:
         return typed(frame.map(as_it_was), types)
     except FileNotFoundError:
         raise InputError(f"leaderboard {str(path)!r} does not exist: name the folder of a run.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # a TypeError of whole numbers that are too large
         raise InputError(f"leaderboard {str(path)!r} cannot be read ({error}): name the folder of a run.") from error
 
 
