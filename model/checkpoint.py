@@ -80,7 +80,7 @@ class ModelCard:
 
         With all others there are some twenty times as many.
         """
-        lowest = self.config.width * 2 ** (self.config.depth - 1)
+        lowest = self.config.width << (self.config.depth - 1)
         return self.config.passes * (9 * lowest**2 + len(self.class_names) * self.config.width)
 
     def build(self) -> UNet:

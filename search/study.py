@@ -34,13 +34,16 @@ def open_study(journal: Path, objectives: Sequence[str] = (VAL_DICE,)) -> optuna
         _drop_torn_line(journal)
     storage = _storage(journal, OpenJournal)
     directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)]
-    study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions, load_if_exists=True)
+    try:
+        study = optuna.load_study(storage=storage, study_name=STUDY_NAME)
+        check_study(study, repr(str(journal)))  # before anything is written to it
+    except KeyError:
+        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions)
     if study.directions != directions or study.metric_names not in (None, list(objectives)):
         told = zip_longest([one.name.lower() for one in study.directions], study.metric_names or (), fillvalue="")
         found = ", ".join(" ".join(words).strip() for words in told)
         asked = " and minimize ".join([f"maximize {VAL_DICE}", *objectives[1:]])
         raise InputError(f"study {str(journal)!r} is told to {found}, not to {asked}: name another run.")
-    check_study(study, repr(str(journal)))
     if len(objectives) > 1 and study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

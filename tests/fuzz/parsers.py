@@ -17,7 +17,7 @@ from data.command_line import run_command
 from data.decoding import decode_array
 from data.pictures import read_color
 from data.readers import load
-from data.segmentation_data import Preparation
+from data.segmentation_data import Preparation, SegmentationData, Split
 from model import export, predict
 from model import train as train_module
 from model.checkpoint import CONFIG, ENSEMBLE, WEIGHTS, ModelCard, load_model, save_model
@@ -73,19 +73,21 @@ def _make_ensemble(folder: Path) -> list[Path]:
     return [folder / "both" / ENSEMBLE, folder / "both" / "first" / CONFIG]
 
 
-def _make_state(folder: Path) -> list[Path]:
-    data = colored_squares("multilabel", count=4, side=16)
-    from data.segmentation_data import Split
-    from model.train import train
-
+def _training() -> tuple[TrainConfig, SegmentationData, Split]:
     config = replace(SMALL, max_epochs=1, batch_size=2, crop_size=16, epoch_pixels=0)
-    split = Split(train=(0, 1), validation=(2, 3))
-    list(train(config, data, split, device="cpu", folder=folder / "training"))
+    return config, colored_squares("multilabel", count=4, side=16), Split(train=(0, 1), validation=(2, 3))
+
+
+def _make_state(folder: Path) -> list[Path]:
+    config, data, split = _training()
+    list(train_module.train(config, data, split, device="cpu", folder=folder / "training"))
     return [folder / "training" / "last.safetensors"]
 
 
 def _read_state(folder: Path) -> None:
-    load_state(folder / "training" / "last.safetensors", _card())
+    config, data, split = _training()
+    card = ModelCard.of(config, data, thresholds=(0.5,) * len(data.class_names), split=split)
+    load_state(folder / "training" / "last.safetensors", card)
 
 
 def _pictures(folder: Path) -> list[Path]:

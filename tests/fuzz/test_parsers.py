@@ -57,7 +57,7 @@ def outcomes(name: str, parser: Parser, sandbox: Path, count: int) -> tuple[Coun
 
 
 # Of the others nothing good is made: their commands would begin to train, or no encoder is so small.
-REFUSED = ("settings.yaml", "settings.yaml in the finals", "last.safetensors")
+REFUSED = ("settings.yaml", "settings.yaml in the finals")
 ACCEPTED = [name for name, parser in PARSERS.items() if not parser.words and name not in REFUSED]
 
 
