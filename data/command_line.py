@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from data.input_error import InputError, unknown_name
+from data.printable import printable
+from data.yaml_file import read_yaml
 
 Given = Mapping[str, tuple[str, ...]]
 Defaults = Callable[[Given], Mapping[str, Mapping[str, Any]]]
@@ -96,7 +98,7 @@ def python() -> str:
 
 def _refuse(message: str) -> int:
     """Prints the mistake as one line on the error stream, and gives the exit code for it."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", printable(" ".join(message.split())), file=sys.stderr)
     return WRONG_INPUT
 
 
@@ -112,32 +114,37 @@ def read_yaml_settings(path: Path) -> dict[str, Any]:
     mapping becomes a list, `{depth: 3:5}` the same as `[depth=3:5]`, and a list inside it is joined by commas.
     Raises InputError for a file that is missing, cannot be read, or holds anything else.
     """
-    import yaml
-
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        settings = read_yaml(path, as_texts=True)
     except OSError as error:
         raise InputError(f"config {str(path)!r} cannot be read ({error.strerror}): name a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else type(error).__name__
+    except ValueError as error:
         raise InputError(
-            f"config {str(path)!r} is no valid YAML ({where}): write lines like `num_trials: 12`."
+            f"config {str(path)!r} is no valid YAML ({error}): write lines like `num_trials: 12`."
         ) from error
-    if settings is None or settings in _NOTHING:
+    if settings is None or (isinstance(settings, str) and settings in _NOTHING):
         return {}
     if not isinstance(settings, dict):
         raise InputError(
             f"config {str(path)!r} must hold lines like `num_trials: 12`, not a {type(settings).__name__}."
         )
+    for name, value in settings.items():
+        if not _is_plain(value):
+            raise InputError(f"config {str(path)!r}: {name} holds lists or names inside of others: write it flat.")
     return {name: _yaml_value(value) for name, value in settings.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a YAML node is a text, a list of texts, or names with such values."""
+    inner = value.values() if isinstance(value, dict) else [value]
+    return all(isinstance(text, str) for one in inner for text in (one if isinstance(one, list) else [one]))
 
 
 def _yaml_value(value: Any) -> Any:
     """What a YAML node means as the value of an option."""
     if isinstance(value, dict):
         return [f"{name}={','.join(entry) if isinstance(entry, list) else entry}" for name, entry in value.items()]
-    return None if value in _NOTHING else value
+    return None if isinstance(value, str) and value in _NOTHING else value
 
 
 def _fill_in(defaults: Defaults) -> Callable[..., None]:

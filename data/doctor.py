@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from data.checks import classes, copies, masks, parts, pictures
 from data.checks.case import CERTAINTIES, LEVELS, Case, Certainty, Check, Level
+from data.printable import printable
 from data.segmentation_data import SegmentationData, Split
 
 # Name -> check, in the order in which findings of one level and certainty are told.
@@ -49,9 +50,9 @@ def examine(data: SegmentationData, splits: tuple[Split, ...]) -> tuple[Finding,
             check=name,
             level=check.level,
             sure=check.sure,
-            what=seen.what,
+            what=printable(seen.what),
             why=check.why,
-            remedy=seen.remedy or check.remedy,
+            remedy=printable(seen.remedy or check.remedy),
             pictures=tuple(data.names[place] for place in seen.pictures),
         )
         for name, check in CHECKS.items()

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as escape_html
 from pathlib import Path
 
 from data.checks.case import LEVELS, Level
@@ -10,6 +10,7 @@ from data.contact_sheet import choose_evenly, draw_pair, encode_jpeg
 from data.doctor import Finding
 from data.input_error import InputError
 from data.overlay import class_color
+from data.printable import printable
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
 from data.summary import DataSummary, list_classes, list_facts, write_share
@@ -95,7 +96,7 @@ def _draw_page(
     chosen = choose_evenly(len(data.names), _ON_SHEET)
     title = f"Data: {Path(data.source).name or data.source}"
     body = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{_escape(title)}</h1>",
         f'<p class="verdict">{_verdict(findings)}</p>',
         "<h2>What there is</h2>",
         _facts(summary),
@@ -109,7 +110,7 @@ def _draw_page(
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -125,18 +126,18 @@ def _verdict(findings: Sequence[Finding]) -> str:
 
 
 def _facts(summary: DataSummary) -> str:
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in list_facts(summary))
+    rows = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in list_facts(summary))
     return f"<dl>{rows}</dl>"
 
 
 def _class_table(summary: DataSummary) -> str:
     header, *rows = list_classes(summary)
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
+    lines = ["<tr>" + "".join(f"<th>{_escape(cell)}</th>" for cell in header) + "</tr>"]
     for index, (name, *cells) in enumerate(rows):
         red, green, blue = class_color(index)
         swatch = f'<span class="swatch" style="background: rgb({red}, {green}, {blue})"></span>'
-        values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr><td>{swatch}{escape(name)}</td>{values}</tr>")
+        values = "".join(f"<td>{_escape(cell)}</td>" for cell in cells)
+        lines.append(f"<tr><td>{swatch}{_escape(name)}</td>{values}</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
@@ -153,9 +154,9 @@ def _findings(
             concerned = [places[name] for name in found.pictures[:_WITH_FINDING]]
             pictures = _sheet(data, splits, concerned, side, "") if concerned else ""
             yield (
-                f"<article><h3>{escape(found.check)} &middot; {found.sure}</h3>"
-                f'<p class="what">{escape(found.what)}</p><p>{escape(found.why)}</p>'
-                f"<p>&rarr; {escape(found.remedy)}</p>{pictures}</article>"
+                f"<article><h3>{_escape(found.check)} &middot; {found.sure}</h3>"
+                f'<p class="what">{_escape(found.what)}</p><p>{_escape(found.why)}</p>'
+                f"<p>&rarr; {_escape(found.remedy)}</p>{pictures}</article>"
             )
 
 
@@ -167,13 +168,13 @@ def _sheet(data: SegmentationData, splits: tuple[Split, ...], places: Sequence[i
 def _figure(data: SegmentationData, splits: tuple[Split, ...], place: int, side: int, style: str) -> str:
     pair = draw_pair(data, place, side)
     source = "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pair)).decode("ascii")
-    name = escape(data.names[place])
+    name = _escape(data.names[place])
     size = f'width="{pair.shape[1]}" height="{pair.shape[0]}"'
     held = data.statistics.class_pixels[place] / max(1, int(data.statistics.valid_pixels[place]))
     shares = [
         f"{class_name} {write_share(share)}" for class_name, share in zip(data.class_names, held, strict=True) if share
     ]
-    details = escape(", ".join([*_part(splits, place), *shares[:4], *["..."] * (len(shares) > 4)]))
+    details = _escape(", ".join([*_part(splits, place), *shares[:4], *["..."] * (len(shares) > 4)]))
     return (
         f'<figure class="{style}"><img src="{source}" {size} loading="lazy" alt="{name} and its mask">'
         f'<figcaption>{name} <span class="soft">{details}</span></figcaption></figure>'
@@ -185,3 +186,8 @@ def _part(splits: tuple[Split, ...], place: int) -> list[str]:
     if len(splits) > 1:
         return []
     return [part for part, members in splits[0].parts.items() if place in members]
+
+
+def _escape(text: str) -> str:
+    """The text as it stands on a page: neither a browser nor the order of letters obeys anything in it."""
+    return escape_html(printable(text))

@@ -3,16 +3,18 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from data.printable import printable
+
 
 class InputError(ValueError):
     """A mistake in what a person asked for or supplied.
 
     The message is one line: the name, the value, what is allowed, and what to do. Commands print it and
-    end with exit code 2.
+    end with exit code 2. What a terminal would obey in a name is written out.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:

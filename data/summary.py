@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.printable import printable
 from data.segmentation_data import PARTS, Part, SegmentationData, Split
 
 
@@ -96,7 +97,7 @@ def list_facts(summary: DataSummary) -> list[tuple[str, str]]:
     split = ", ".join(f"{part} {images}" for part, images in summary.split.items())
     owner = ", ".join(f"{part} {images}" for part, images in summary.owner_parts.items()) or "none"
     return [
-        ("data", summary.source),
+        ("data", printable(summary.source)),
         ("images", f"{summary.images}" + (f" in {summary.groups} groups" if summary.groups else "")),
         ("in files", sizes[0] if len(sizes) == 1 else several),
         ("prepared", f"{summary.width} x {summary.height}, {summary.channels} channel(s)"),
@@ -114,7 +115,7 @@ def list_classes(summary: DataSummary) -> list[tuple[str, ...]]:
     header = ("class", "all", *parts)
     rows = [
         (
-            one.name,
+            printable(one.name),
             f"{write_share(one.pixel_share)} in {one.images}",
             *(f"{write_share(one.share_in[part])} in {one.images_in[part]}" for part in parts),
         )

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import yaml
@@ -19,9 +19,12 @@ from torch import Tensor
 
 from data.class_names import check_class_names
 from data.input_error import InputError
+from data.json_file import parse_json
 from data.prepare import check_preparation
 from data.replacing import replacing, write_text
 from data.segmentation_data import LabelMode, Preparation, SegmentationData, Split
+from data.typed_record import build_record
+from data.yaml_file import read_yaml
 from model.config import TrainConfig
 from model.unet import UNet, build_unet
 
@@ -29,6 +32,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 SCORES = "scores.json"
 CHECKSUM = "sha256"  # the entry of a file of tensors that has it
+MOST_CHANNELS = 1024  # of a picture, whatever a file claims
 ENSEMBLE = "ensemble.yaml"  # in a folder of several models that answer together (model/ensemble.py)
 
 
@@ -51,8 +55,8 @@ class ModelCard:
     preparation: Preparation
     source: str
     fingerprint: str
-    train_images: tuple[str, ...]
-    validation_images: tuple[str, ...]
+    train_images: tuple[str, ...] = ()
+    validation_images: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -71,6 +75,15 @@ class ModelCard:
             train_images=() if split is None else tuple(data.names[index] for index in split.train),
             validation_images=() if split is None else tuple(data.names[index] for index in split.validation),
         )
+
+    @property
+    def fewest_weights(self) -> int:
+        """How many numbers its weights have at least: those of the lowest block on the way up, and of the heads.
+
+        With all others there are some twenty times as many.
+        """
+        lowest = self.config.width << (self.config.depth - 1)
+        return self.config.passes * (9 * lowest**2 + len(self.class_names) * self.config.width)
 
     def build(self) -> UNet:
         """The network that the card describes, with fresh weights."""
@@ -108,9 +121,12 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[UNet, 
     """
     require_model(folder)
     card = read_card(folder / CONFIG)
-    network = card.build()
     tensors, _ = load_tensors(folder / WEIGHTS)
     try:
+        # A stranger's card may say that the network is larger than any memory: it is not built before that is sure.
+        if sum(tensor.numel() for tensor in tensors.values()) < card.fewest_weights:
+            raise RuntimeError(f"there are fewer than {card.fewest_weights:,} numbers")
+        network = card.build()
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(
@@ -137,31 +153,22 @@ def require_model(folder: Path) -> None:
 def read_card(path: Path) -> ModelCard:
     """The card in a `config.yaml`. Raises InputError when something in it is missing or wrong."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        card = ModelCard(
-            config=TrainConfig.from_mapping(entries["config"]),
-            channels=int(entries["channels"]),
-            class_names=tuple(str(name) for name in entries["class_names"]),
-            label_mode=entries["label_mode"],
-            thresholds=_read_thresholds(entries),
-            preparation=Preparation(**entries["preparation"]),
-            source=str(entries["source"]),
-            fingerprint=str(entries["fingerprint"]),
-            train_images=tuple(str(name) for name in entries.get("train_images", ())),
-            validation_images=tuple(str(name) for name in entries.get("validation_images", ())),
-        )
+        entries = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{str(path)!r} is no model configuration ({error!r}); take it from a finished training."
+        ) from error
+    if isinstance(entries, dict) and "threshold" in entries:  # of an older version, one for all classes
+        classes = entries.get("class_names")
+        entries["thresholds"] = [entries.pop("threshold")] * (len(classes) if isinstance(classes, list) else 1)
+    card = build_record(ModelCard, entries, what=f"model configuration {str(path)!r}")
+    try:
         check_class_names(card.class_names)
         check_preparation(card.preparation)
     except InputError as error:
         raise InputError(f"{str(path)!r}: {error}") from error
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{str(path)!r} is no model configuration ({error!r}); take it from a finished training."
-        ) from error
-    if card.label_mode not in get_args(LabelMode) or card.channels < 1 or not card.class_names:
-        raise InputError(
-            f"{str(path)!r} has an unknown label_mode, no channels or no classes; take it from a finished training."
-        )
+    if not 1 <= card.channels <= MOST_CHANNELS or not card.class_names:
+        raise InputError(f"{str(path)!r} has no channels, too many, or no classes; take it from a finished training.")
     if len(card.thresholds) != len(card.class_names) or not all(0 <= threshold <= 1 for threshold in card.thresholds):
         raise InputError(
             f"{str(path)!r} has the thresholds {list(card.thresholds)}; there must be one from 0 to 1 for each of its "
@@ -190,10 +197,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             written = file.metadata() or {}
             words = written.get("facts", "{}")
+            facts = parse_json(words)
+            if not isinstance(facts, dict):
+                raise ValueError("its facts are none")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if written.get(CHECKSUM, "") not in ("", _checksum(tensors, words)):  # older files have none
             raise ValueError("it does not have its checksum any more")
-        return tensors, json.loads(words)
+        return tensors, facts
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{str(path)!r} is damaged ({error}); take another checkpoint, or begin anew elsewhere."
@@ -208,13 +218,6 @@ def _checksum(tensors: Mapping[str, Tensor], words: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _read_thresholds(entries: Mapping[str, Any]) -> tuple[float, ...]:
-    """The threshold of each class; older configurations have one for all classes."""
-    if "thresholds" in entries:
-        return tuple(float(threshold) for threshold in entries["thresholds"])
-    return (float(entries["threshold"]),) * len(entries["class_names"])
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,11 @@ import yaml
 from torch import Tensor, nn
 
 from data.input_error import InputError
+from data.inside import check_file_name, inside
 from data.replacing import new_folder, write_text
 from data.segmentation_data import MULTICLASS
+from data.typed_record import build_record
+from data.yaml_file import read_yaml
 from model.checkpoint import ENSEMBLE, ModelCard, load_model
 from model.device import uses_bfloat16
 from model.losses import class_probabilities
@@ -64,21 +67,15 @@ def write_ensemble(folder: Path, members: Mapping[str, tuple[Path, float]], thre
 def read_ensemble(path: Path) -> EnsembleCard:
     """What an `ensemble.yaml` says. Raises InputError when something in it is missing or wrong."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        card = EnsembleCard(
-            members={str(name): float(weight) for name, weight in entries["members"].items()},
-            thresholds=tuple(float(threshold) for threshold in entries["thresholds"]),
-        )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        entries = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{str(path)!r} describes no ensemble ({error!r}); take the folder of one as a whole."
         ) from error
+    card = build_record(EnsembleCard, entries, what=f"ensemble {str(path)!r}")
     for name, weight in card.members.items():
-        if Path(name).name != name or name in (".", ".."):
-            raise InputError(
-                f"{str(path)!r} names {name!r}, which is no folder beside it: take the ensemble as a whole."
-            )
-        if not 0 < weight < math.inf:
+        check_file_name(name, what=f"{str(path)!r}: member")
+        if weight <= 0:
             raise InputError(f"{str(path)!r} gives {name!r} the weight {weight:g}: it must be above 0, such as 1.")
     if not card.members or not all(0 <= threshold <= 1 for threshold in card.thresholds):
         raise InputError(
@@ -98,7 +95,7 @@ def open_models(folder: Path, device: torch.device | str = "cpu") -> list[Model]
     total = math.fsum(ensemble.members.values())
     models = []
     for name, weight in ensemble.members.items():
-        network, card = load_model(folder / name, device)
+        network, card = load_model(inside(folder, name, what="member of an ensemble"), device)
         models.append(Model(network, replace(card, thresholds=ensemble.thresholds), weight / total))
     first = models[0].card
     for name, (_, card, _) in zip(ensemble.members, models, strict=True):

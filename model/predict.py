@@ -13,6 +13,7 @@ from data.command_line import run_command
 from data.input_error import InputError
 from data.overlay import color_name
 from data.pictures import list_pictures, picture_stem, read_color
+from data.printable import printable
 from model.device import choose_device
 from model.ensemble import Model
 from model.prediction import PredictionSettings, load_models, predict_picture
@@ -100,8 +101,8 @@ def main(
             found = predict_pictures(models, pictures, output, settings, chosen, probabilities=probabilities)
             for number, areas in enumerate(found, start=1):
                 if number % every == 0 or number == len(pictures):
-                    print(f"{number}/{len(pictures)}  {areas.name}: {_in_words(areas)}", flush=True)
-                bar.update(task, advance=1, description=areas.name)
+                    print(f"{number}/{len(pictures)}  {printable(areas.name)}: {_in_words(areas)}", flush=True)
+                bar.update(task, advance=1, description=printable(areas.name))
         except OSError as error:
             raise InputError(f"output {str(output)!r} cannot be written ({error}): choose another --output.") from error
     _print_places(

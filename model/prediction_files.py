@@ -10,6 +10,7 @@ from PIL import Image
 from data.overlay import class_color, draw_overlay
 from data.replacing import replacing
 from data.segmentation_data import MULTICLASS, UInt8
+from data.spreadsheet import defused
 from model.checkpoint import ModelCard
 from model.prediction import Planes, Prediction
 
@@ -54,8 +55,8 @@ class Areas:
 
     def as_row(self) -> dict[str, str | int]:
         """The row: column -> value."""
-        row: dict[str, str | int] = {"name": self.name, "width": self.width, "height": self.height}
-        for index, label in enumerate(self.class_names):
+        row: dict[str, str | int] = {"name": defused(self.name), "width": self.width, "height": self.height}
+        for index, label in enumerate(map(defused, self.class_names)):
             row |= {f"{label}_pixels": self.pixels[index], f"{label}_share": f"{self.shares[index]:.6g}"}
             if self.deviations is not None:
                 row[f"{label}_uncertainty"] = f"{self.deviations[index]:.6g}"

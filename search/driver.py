@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
+from data.inside import inside
 from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
@@ -334,7 +335,7 @@ def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | Non
     by_id = {record.trial_id: record for record in records}
     for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
         best = by_id[trial_id]
-        if best.checkpoint and (run.path / best.checkpoint).is_dir():
-            copy_folder(run.path / best.checkpoint, run.best)
+        if best.checkpoint and (model := inside(run.path, best.checkpoint, what="checkpoint")).is_dir():
+            copy_folder(model, run.best)
             return best
     return None

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data.inside import inside
 from data.replacing import copy_folder, write_text
 from model.ensemble import write_ensemble
 from search.ensemble import Candidate, Together
@@ -26,7 +27,7 @@ def candidates_of(finalists: Sequence[Finalist], run: Path) -> list[Candidate]:
     return [
         Candidate(
             name=f"{finalist.trial.trial_id}/seed-{number}",
-            folders=tuple((run / one.checkpoint).absolute() for one in folds),
+            folders=tuple(inside(run, one.checkpoint, what="checkpoint").absolute() for one in folds),
         )
         for finalist in finalists
         for number, folds in finalist.sound_seeds.items()
@@ -41,7 +42,7 @@ def settle(
     ranking: all finalists, the winner first. Gives what was written.
     """
     winner, ensemble = ranking[0], finals / ENSEMBLE
-    single = run / winner.checkpoint
+    single = inside(run, winner.checkpoint, what="checkpoint")
     shutil.rmtree(ensemble, ignore_errors=True)
     if together.wins:
         write_ensemble(ensemble, members_of(candidates, together.weights), together.thresholds)

@@ -13,6 +13,7 @@ from search.distributed_trial import options_of_task, places_of, train_split
 from search.folds import SECONDS_TO_END, fold_name
 from search.record import BAD_ENDINGS, TrialRecord, one_line
 from search.resources import Needs
+from search.sound_study import read_record_file
 from search.trial import SharedWork, check_device
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def read_training(finals: Path, training: FinalTraining) -> TrialRecord:
     file = finals / training.place / RECORD
     if not file.is_file():
         return TrialRecord(trial_id=training.trial_id, config=training.config)
-    return TrialRecord(**json.loads(file.read_text(encoding="utf-8")))
+    return read_record_file(file)
 
 
 def unfinished(trainings: Sequence[FinalTraining], finals: Path) -> list[FinalTraining]:

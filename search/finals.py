@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from data.command_line import INTERRUPTED, OK, python, run_command
 from data.input_error import InputError
+from data.inside import inside
 from data.readers import load
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
@@ -111,9 +112,9 @@ def finals(
         read_readings(folder.path / FINALS / READINGS)
         data, splits = read_data(folder, saved)
 
-        from rich.console import Console
+        from search.plain_console import PlainConsole
 
-        console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console = PlainConsole()
         try:
             with console.status("starting Ray"):
                 on_ray.enter_context(running_ray(address))
@@ -270,7 +271,7 @@ def read_test_images(stage: Finals, winner: "Finalist", choice: Mapping[str, Any
     data, test = stage.work.data, stage.work.splits[0].test
     if not test:
         return []
-    models = [stage.run.path / winner.checkpoint]
+    models = [inside(stage.run.path, winner.checkpoint, what="checkpoint")]
     if choice["chosen"] != winner.trial.trial_id:
         models.insert(0, stage.folder / BEST)
     path = stage.folder / READINGS

@@ -16,6 +16,7 @@ from data.replacing import copy_folder, write_text
 from search.distributed_trial import options_of_task, train_split
 from search.record import BAD_ENDINGS, BETWEEN_WARNINGS, METRICS, TrialRecord, one_line, split_warnings
 from search.resources import Needs
+from search.sound_study import read_record_file
 from search.trial import SAMPLE, Report, Reports, SharedWork
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def read_record(folder: Path, trial_id: str, params: Mapping[str, Any]) -> Trial
     """What is known of the fold in this folder; an empty record where nothing is."""
     if not (folder / RECORD).is_file():
         return TrialRecord(trial_id=trial_id, config=params)
-    return TrialRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    return read_record_file(folder / RECORD)
 
 
 def mean_report(records: Sequence[TrialRecord]) -> Report:

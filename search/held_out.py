@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.input_error import InputError
+from data.json_file import read_json
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData
 from search.trial import SharedWork
@@ -22,7 +23,7 @@ def read_readings(path: Path) -> list[Reading]:
     if not path.is_file():
         return []
     try:
-        readings: list[Reading] = json.loads(path.read_text(encoding="utf-8"))["readings"]
+        readings: list[Reading] = read_json(path)["readings"]
         assert all(isinstance(reading["when"], str) for reading in readings)
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise InputError(

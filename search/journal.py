@@ -8,6 +8,8 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from search.sound_study import read_line
+
 PIECE = 1 << 20  # bytes that are read at once, or more where a line is longer
 
 
@@ -54,7 +56,7 @@ class OpenJournal(BaseJournalBackend):
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The lines from this one on. A last one that is not whole is left for the next time.
 
-        Raises ValueError for a line that is no JSON.
+        Raises ValueError for a line that is no operation.
         """
         if log_number_from == self._before[0]:
             self._at = self._before
@@ -66,7 +68,7 @@ class OpenJournal(BaseJournalBackend):
                 return
             size = PIECE if lines else 2 * size
             # Of its own lines it has the values, which are quicker there, and share the names of their fields.
-            logs = iter(self._own[1]) if piece == self._own[0] else map(json.loads, lines)
+            logs = iter(self._own[1]) if piece == self._own[0] else map(read_line, lines)
             for line, log in zip(lines, logs, strict=True):
                 self._before = self._at
                 self._at = self._at[0] + 1, self._at[1] + len(line) + 1

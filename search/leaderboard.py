@@ -11,7 +11,9 @@ import pandas as pd
 
 from data.command_line import run_command
 from data.input_error import InputError
+from data.printable import printable
 from data.replacing import replacing
+from data.spreadsheet import as_it_was, defused
 from model.config import TrainConfig
 from search.objectives import COSTS, LATENCY, VAL_DICE
 from search.pareto import on_front
@@ -54,8 +56,6 @@ SHOWN_ORDER = (
 TEXTS = ("reason", "warnings")  # may be empty in every row, and then have no column
 SHORTEST_TEXT = 24  # characters; such a text is cut to what the window leaves
 BETWEEN_COLUMNS = 2  # characters
-# A spreadsheet takes a cell that begins like this for a formula; an apostrophe makes it text again.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
@@ -96,7 +96,8 @@ def write(path: Path, frame: pd.DataFrame) -> None:
     safe = frame.copy()
     for name in safe.columns:
         if safe[name].dtype == "str":
-            safe[name] = safe[name].map(_defused)
+            safe[name] = safe[name].map(defused)
+    safe.columns = safe.columns.map(defused)
     with replacing(path) as waiting:
         safe.to_csv(waiting, index=False, encoding="utf-8")
 
@@ -112,10 +113,11 @@ def read(path: Path, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
         if "trial_id" not in frame.columns:
             raise ValueError("it has no column trial_id")
-        return typed(frame.map(_as_it_was), types)
+        frame.columns = frame.columns.map(as_it_was)
+        return typed(frame.map(as_it_was), types)
     except FileNotFoundError:
         raise InputError(f"leaderboard {str(path)!r} does not exist: name the folder of a run.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # a TypeError of whole numbers that are too large
         raise InputError(f"leaderboard {str(path)!r} cannot be read ({error}): name the folder of a run.") from error
 
 
@@ -232,7 +234,7 @@ def _cell(name: str, value: Any) -> str:
         return ", ".join(map(warning_name, split_warnings(value)))  # the file has all their words
     if name == "pareto":
         return "" if pd.isna(value) or not value else "*"
-    return "" if pd.isna(value) else SHOWN[name].format(value)
+    return "" if pd.isna(value) else printable(SHOWN[name].format(value))
 
 
 def _as_bool(value: Any) -> bool | None:
@@ -242,14 +244,6 @@ def _as_bool(value: Any) -> bool | None:
     if str(value) not in ("True", "False"):
         raise ValueError(f"{value!r} is neither True nor False")
     return str(value) == "True"
-
-
-def _defused(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
-def _as_it_was(text: str) -> str:
-    return text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA_STARTS) else text
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 from data.cache import cache_folder
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
+from data.typed_record import build_record
 from model.config import TrainConfig
 from search.budget import Limits
 from search.packing_probe import (
@@ -90,7 +91,7 @@ def pack(
     works = [usual, replace(extremes(space)[1], init_from="", compiled=False)] if on_gpus else [usual]
     try:
         facts = facts_about(host, facts_of(host), works, data)
-        if before is not None and before["facts"] == facts:
+        if before is not None and before.get("facts") == facts:
             return _pack_as_before(before, limits, host, usual_needs)
         if not worth_it:
             return Packing(needs=usual_needs)
@@ -104,14 +105,15 @@ def pack(
 
 def _pack_as_before(before: Mapping[str, Any], limits: Limits, host: Host, usual_needs: Needs) -> Packing:
     """The packing with which the search began; where there are too few trainings for it now, each has more."""
-    needs, most = Needs(**before["needs"]), most_on_each(limits, on_gpus=usual_needs.gpus > 0)
+    packed = build_record(Packing, before, what="the packing in the study")
+    needs, most = packed.needs, most_on_each(limits, on_gpus=usual_needs.gpus > 0)
     if usual_needs.gpus > 0:
         wider = replace(needs, gpus=max(needs.gpus, 1 / max(gpu_counts(host, usual_needs.cpus, most))))
     else:
         at_once = max((trials for trials, _ in cpu_ways(int(host.cpus), most)), default=1)
         wider = replace(needs, cpus=max(needs.cpus, host.cpus / at_once))
     how = "as before" if wider == needs else "fewer at a time than before, for there are no more"
-    return Packing(needs=wider, words=f"{how}: {before['words']}")
+    return Packing(needs=wider, words=f"{how}: {packed.words}")
 
 
 def most_on_each(limits: Limits, *, on_gpus: bool) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from data.printable import printable
 from search.objectives import VAL_DICE, costs_of
 from search.pareto import on_front
 from search.record import BAD_ENDINGS, WAITS, TrialRecord, split_warnings, warning_name
@@ -133,8 +134,9 @@ def ending_line(record: TrialRecord) -> str:
     warnings = ", ".join(map(warning_name, split_warnings(record.warnings)))
     if warnings:
         facts.append(f"warnings: {warnings}")
+    reason = printable(record.reason.removeprefix(WAITS))
     line = f"{record.trial_id} {'waits' if record.waits else record.status}: {', '.join(facts)}"
-    return f"{line}: {record.reason.removeprefix(WAITS)}" if record.reason else line
+    return f"{line}: {reason}" if reason else line
 
 
 def short_config(record: TrialRecord, searched: Sequence[str]) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from data.printable import printable
+
 if TYPE_CHECKING:
     import optuna
 
@@ -124,7 +126,7 @@ def finite(value: Any) -> float | None:
     """The value as a float, or None when it is no finite number."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -136,8 +138,8 @@ def whole(value: Any) -> int | None:
 
 
 def one_line(value: Any) -> str | None:
-    """The text on one line, or None when there is none."""
-    return " ".join(str(value or "").split()) or None
+    """The text on one line, with nothing in it that a terminal would obey, or None when there is none."""
+    return printable(" ".join(str(value or "").split())) or None
 
 
 def split_warnings(text: str) -> list[str]:

@@ -16,6 +16,8 @@ from data.readers import load
 from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
+from data.typed_record import read_values
+from data.yaml_file import read_yaml
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions, check_settings
 from search.nodes import check_nodes, mapped_files
@@ -76,9 +78,9 @@ def run(
     splits = split_data(data, settings.splitting, as_before=settings.resume)
     warnings = check_data(data, splits, settings)
 
-    from rich.console import Console
+    from search.plain_console import PlainConsole
 
-    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console = PlainConsole()
     with opened_run(settings) as folder:
         try:
             return search_in(folder, settings, limits, space, data, splits, warnings, console)
@@ -178,16 +180,15 @@ def opened_run(settings: SearchSettings) -> Iterator[RunFolder]:
 
 def read_saved(folder: RunFolder) -> Mapping[str, Any]:
     """The settings with which a run began. Raises InputError for a file that holds none."""
-    import yaml
-
     try:
-        saved = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        saved = read_yaml(folder.settings)
+    except (OSError, ValueError):
         saved = None
     if not isinstance(saved, dict):
         raise InputError(
             f"{str(folder.settings)!r} holds no settings: bring it back, or start a run with another --name."
         )
+    read_values(SearchSettings, saved, what=repr(str(folder.settings)))
     return saved
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.input_error import InputError
+from data.json_file import read_json
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
 
@@ -148,7 +149,7 @@ def check_same_data(run: RunFolder, facts: Mapping[str, Any]) -> None:
     if not run.dataset.is_file():
         return
     try:
-        before = json.loads(run.dataset.read_text(encoding="utf-8"))
+        before = read_json(run.dataset)
         changed = [name for name in SAME if name in facts and before[name] != facts[name]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

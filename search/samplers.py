@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from data.input_error import unknown_name
+from search.cma_es import CmaEs
 from search.draft import Pick, always_drawn, at_random, distributions_of, draw, from_point
 from search.history import History, as_if_completed, narrowed
 from search.space import Space
@@ -176,8 +177,16 @@ def _make_cma_es(space: Space, seed: int, start_up: int) -> PickOfTrial:
         if not isinstance(distribution, CategoricalDistribution)
     }
     if len(together) < FEWEST_NUMBERS:
-        together = {}
-    return _fitting(CmaEsSampler, together, seed, start_up)
+        return _make_tpe(space, seed, start_up)
+    optimizer = CmaEs(together)
+
+    def pick_of_trial(number: int, history: Callable[[], History]) -> Pick:
+        known = history()
+        values = optimizer.suggest(known, stream(seed, number))
+        others = by_sampler(_tpe(seed, number, start_up), narrowed(known, MOST_SHOWN), number)
+        return from_point(values, otherwise=others)
+
+    return pick_of_trial
 
 
 def _fitting(

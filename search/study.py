@@ -9,12 +9,13 @@ from pathlib import Path
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 
 from data.input_error import InputError
 from search.journal import OpenJournal
 from search.objectives import VAL_DICE
+from search.sound_study import UNSOUND, ReadJournal, check_study
 
 STUDY_NAME = "unet-search"
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
@@ -33,7 +34,11 @@ def open_study(journal: Path, objectives: Sequence[str] = (VAL_DICE,)) -> optuna
         _drop_torn_line(journal)
     storage = _storage(journal, OpenJournal)
     directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)]
-    study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions, load_if_exists=True)
+    try:
+        study = optuna.load_study(storage=storage, study_name=STUDY_NAME)
+        check_study(study, repr(str(journal)))  # before anything is written to it
+    except KeyError:
+        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions)
     if study.directions != directions or study.metric_names not in (None, list(objectives)):
         told = zip_longest([one.name.lower() for one in study.directions], study.metric_names or (), fillvalue="")
         found = ", ".join(" ".join(words).strip() for words in told)
@@ -56,9 +61,11 @@ def read_study(journal: Path) -> optuna.Study:
     if not journal.is_file():
         raise InputError(f"study {str(journal)!r} does not exist: name the folder of a run.")
     try:
-        return optuna.load_study(storage=_storage(journal, JournalFileBackend), study_name=STUDY_NAME)
+        study = optuna.load_study(storage=_storage(journal, ReadJournal), study_name=STUDY_NAME)
     except KeyError:
         raise InputError(f"study {str(journal)!r} holds no search: name the folder of a run.") from None
+    check_study(study, repr(str(journal)))
+    return study
 
 
 def sync(study: optuna.Study) -> None:
@@ -74,7 +81,7 @@ def _storage(journal: Path, open_file: Callable[[str], BaseJournalBackend]) -> J
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return JournalStorage(open_file(str(journal.absolute())))
-    except (ValueError, KeyError, AssertionError) as error:
+    except UNSOUND as error:
         raise _no_journal(journal) from error
 
 

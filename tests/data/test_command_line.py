@@ -225,7 +225,7 @@ def test_a_file_gives_defaults_and_the_command_line_wins(recorder: Recorder, tmp
         ("num_trials: 2.5", "num_trials 2.5 must be a whole number"),
         ("color: blue", 'Choose from: "rgb", "grey"'),
         ("- a\n- b", "must hold lines like `num_trials: 12`, not a list"),
-        ("a: [b", "is no valid YAML (line 1: "),
+        ("a: [b", "is no valid YAML (line "),
         ("a: !!python/object/apply:os.getcwd []", "setting 'a' is not known"),
     ],
 )

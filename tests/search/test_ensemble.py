@@ -299,13 +299,13 @@ def with_members(members: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without("members"), "describes no ensemble"),
-        (without("thresholds"), "describes no ensemble"),
-        (with_members(["first"]), "describes no ensemble"),
+        (without("members"), "members is missing"),
+        (without("thresholds"), "thresholds is missing"),
+        (with_members(["first"]), "members a list must be names with values"),
         (with_members({}), "names no members"),
-        (with_members({"../model0": 1}), "is no folder beside it"),
+        (with_members({"../model0": 1}), "member '../model0' makes no file name"),
         (with_members({"first": 0}), "the weight 0"),
-        (with_members({"first": float("nan")}), "the weight nan"),
+        (with_members({"first": float("nan")}), "members nan must be a finite number"),
         (with_members({"gone": 1}), "does not exist"),
         (lambda entries: entries.update(thresholds=[2.0]), "a threshold that is not from 0 to 1"),
         (lambda entries: entries.update(thresholds=[0.5, 0.5]), "2 thresholds for 1 classes"),

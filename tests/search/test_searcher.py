@@ -456,15 +456,12 @@ def test_a_pickled_searcher_goes_on(tmp_path, pickles):
     assert copy.suggest("b")["trial_id"] == "t0001"
 
 
-def test_save_and_restore(tmp_path):
-    searcher = make_searcher(tmp_path, max_concurrent=1)
-    searcher.suggest("a")
+def test_ray_has_a_file_of_it_that_is_empty_and_never_read(tmp_path):
+    searcher = make_searcher(tmp_path)
     searcher.save_to_dir(str(tmp_path))
-    other = make_searcher(tmp_path, max_concurrent=5)
-    other.restore_from_dir(str(tmp_path))
-    assert other.suggest("b") is None
-    other.on_trial_complete("a", report(1, 0.5, "completed"))
-    assert only_trial(other).value == 0.5
+    assert [path.stat().st_size for path in tmp_path.glob("searcher-state*")] == [0]
+    with pytest.raises(RuntimeError, match="open its study"):
+        searcher.restore_from_dir(str(tmp_path))
 
 
 def test_no_metric_is_named_to_ray(tmp_path):
