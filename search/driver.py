@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,10 +21,12 @@ from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
 from search.budget import Limits, remedy
 from search.distributed_trial import COORDINATOR, train_split
+from search.drivers import CONCLUDED, PACKING, SECONDS_SPENT, own_records, places_of_others
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.folds import train_over_folds
+from search.hearing import Hearing
 from search.objectives import LATENCY
-from search.packing import PACKING, fewer_at_a_time
+from search.packing import fewer_at_a_time
 from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
@@ -34,16 +36,13 @@ from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
-from search.study import open_study
+from search.study import enter, is_shared, keep_copy, open_study, outages_told, study_place
 from search.trial import SharedWork, Train
 
 RESTARTS = 2  # of a trial whose process died
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
 SHARE_OF_LOOKING = 0.05  # of the driver's time at most, however many trials there are
 SECONDS_BETWEEN_COUNTS = 10.0  # of the machines, which may come and go
-# The study's attributes: how long it has been searched, and whether its last session came to its end.
-SECONDS_SPENT = "seconds"
-CONCLUDED = "concluded"
 
 Look = Callable[[list[TrialRecord], float], None]
 Say = Callable[[str], None]
@@ -84,7 +83,9 @@ def search(
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
-    study = open_study(run.journal, settings.objective)
+    place = study_place(run, settings.study)
+    study = open_study(place, settings.objective)
+    enter(study, run)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
     study.set_user_attr(CONCLUDED, False)
@@ -98,7 +99,7 @@ def search(
         study=study,
     )
     searcher = StudySearcher(
-        journal=run.journal,
+        journal=place,
         space=space,
         searcher=settings.searcher,
         objectives=settings.objective,
@@ -119,6 +120,7 @@ def search(
         return limits.over(records, watch.spent, needs.devices)
 
     ending = Ending(over)
+    others = [Hearing(searcher, scheduler, run.journal)] if is_shared(study) else []
     work = SharedWork(
         data=data,
         splits=splits,
@@ -136,22 +138,25 @@ def search(
             storage_path=str(run.scratch.absolute()),
             stop=ending,
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[watch, WorkersEnd(ending), Silence()],
+            callbacks=[watch, WorkersEnd(ending), Silence(), *others],
             verbose=0,
         ),
     )
-    try:
-        with ending.interruptible(own_ray=settings.address is None):
-            if not ending.stop_all():
-                tuner.fit()
-        reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
-        if reason:
-            set_aside(searcher.study, reason)
-    finally:
-        watch.look()
-        shutil.rmtree(run.scratch, ignore_errors=True)
-    best = export_best(run, watch.records)
-    searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+    with outages_told(study, say, lambda: ending.interrupted):
+        try:
+            with ending.interruptible(own_ray=settings.address is None):
+                if not ending.stop_all():
+                    tuner.fit()
+            reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
+            if reason:
+                set_aside(searcher.study, reason)
+        finally:
+            watch.look()
+            shutil.rmtree(run.scratch, ignore_errors=True)
+        best = export_best(run, watch.records, places_of_others(searcher.study), say)
+        searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+        if others:
+            keep_copy(searcher.study, run.journal)
     return Outcome(records=watch.records, best=best, interrupted=ending.interrupted, ending=reason)
 
 
@@ -262,7 +267,8 @@ class Watch(tune.Callback):
         """Lets fewer trials share a GPU where its memory does not suffice for so many."""
         if self._of_earlier_needs is None:  # those of earlier sessions
             self._of_earlier_needs = frozenset(one.trial_id for one in self.records if one.status != "running")
-        needs = fewer_at_a_time(self._placement.needs, self.records, self._of_earlier_needs)
+        own = own_records(self._searcher.study)  # what others run out of is no memory of these machines
+        needs = fewer_at_a_time(self._placement.needs, own, self._of_earlier_needs)
         if needs != self._placement.needs:
             self._placement.needs = needs
             self._of_earlier_needs = frozenset(one.trial_id for one in self.records)
@@ -300,12 +306,25 @@ class Silence(TrialProgressCallback):
         """Nothing."""
 
 
-def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | None:
-    """Copies the model of the highest row of the leaderboard that has one into `best/`; its record, or None."""
+def export_best(
+    run: RunFolder, records: list[TrialRecord], elsewhere: Mapping[str, str], say: Say = lambda _: None
+) -> TrialRecord | None:
+    """Copies the model of the highest row of the leaderboard that has one here into `best/`; its record, or None.
+
+    elsewhere: where trials of other drivers are kept, by our ids of them. Of one that is better it says so.
+    """
     by_id = {record.trial_id: record for record in records}
+    better = None
     for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
         best = by_id[trial_id]
-        if best.checkpoint and (run.path / best.checkpoint).is_dir():
+        if trial_id in elsewhere:
+            better = better or (best if best.checkpoint else None)
+        elif best.checkpoint and (run.path / best.checkpoint).is_dir():
             copy_folder(run.path / best.checkpoint, run.best)
-            return best
-    return None
+            break
+    else:
+        best = None
+    if better is not None and better.val_dice is not None:
+        place = f"{elsewhere[better.trial_id]}/{better.checkpoint}"
+        say(f"another driver has the best model, {better.trial_id} (val_dice {better.val_dice:.4f}): {place}")
+    return best
