@@ -71,10 +71,11 @@ class StudySearcher(Searcher):
         """Opens or makes the study.
 
         journal: where it is, which may be a database, too. searcher: a name of `search.samplers.SEARCHERS`. objectives:
-        what trials are judged by. past: what earlier runs have shown; a study that goes on keeps what it began with. num_trials: how many trials the study shall have,
-        those of earlier sessions included; None for any number. max_concurrent: how many may be unfinished at a time,
-        without those that wait. thrifty: whether cheap trainings come first (see `Proposals`). reason_of: gives, for a
-        trial id of Ray's, why the scheduler ended the trial. dataset, version: what the records say of them.
+        what trials are judged by. past: what earlier runs have shown; a study that goes on keeps what it began with.
+        num_trials: how many trials the study shall have, those of earlier sessions included; None for any number.
+        max_concurrent: how many may be unfinished at a time, without those that wait. thrifty: whether cheap trainings
+        come first (see `Proposals`). reason_of: gives, for a trial id of Ray's, why the scheduler ended the trial.
+        dataset, version: what the records say of them.
         Raises InputError for an unknown searcher and for a study that cannot be continued.
         """
         super().__init__()

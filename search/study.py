@@ -166,8 +166,8 @@ def _differ_not(study: optuna.Study, kept: Mapping[str, Any], terms: Mapping[str
     for name, value in terms.items():
         if name in kept and kept[name] != value:
             raise InputError(
-                f"{name} {value!r} differs from {kept[name]!r}, with which shared study {study.study_name!r} began, and "
-                "all its drivers keep to it: ask for the same, or start a run with another --name."
+                f"{name} {value!r} differs from {kept[name]!r}, with which shared study {study.study_name!r} began, "
+                "and all its drivers keep to it: ask for the same, or start a run with another --name."
             )
 
 

@@ -1,4 +1,4 @@
-"""Where a study lies that several drivers share: the address of a database, as a person types it, and whether it answers."""
+"""The address of a database in which several drivers share a study, as a person types it, and whether it answers."""
 
 import re
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ SCHEME = "postgresql"
 FORM = f"{SCHEME}://user@host/database"
 OPTIONS = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey")  # behind the "?", as libpq has them
 SECONDS_TO_CONNECT = 5
+LONGEST_SHOWN = 40  # characters of what is no address, in a message
 # How a server, or the network before it, is known to be gone: an idle connection is asked after, an answer not awaited
 # for ever.
 CONNECTING = {
@@ -79,15 +80,13 @@ class SharedPlace:
 
 
 def read_address(text: str) -> StudyAddress:
-    """The address that is meant by postgresql://user@host:port/database. Raises InputError, which quotes no password."""
+    """The address that is meant by postgresql://user@host:port/database. Raises InputError that has no password."""
     try:
         parts = urlsplit(text)
         port = parts.port
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError:
-        raise InputError(
-            f"study {_without_secrets(text)!r} is no address: write it like {FORM}."
-        ) from None  # it would quote all
+    except ValueError:  # which quotes all of it, and goes no further
+        raise InputError(f"study {_without_secrets(text)!r} is no address: write it like {FORM}.") from None
     if parts.scheme != SCHEME:
         raise InputError(
             f"study {_without_secrets(text)!r} must begin with {SCHEME}://: write it like {FORM}, or leave --study "
@@ -153,5 +152,5 @@ def _without_secrets(text: str) -> str:
     """What was typed, as far as it can hold no password."""
     scheme, between, rest = text.partition("://")
     if not between:
-        return text if len(text) <= 40 and ":" not in text and "@" not in text else f"{text[:10]}..."
+        return "..." if ":" in text or "@" in text else text[:LONGEST_SHOWN]
     return f"{scheme}{between}..." if "@" in rest or "password" in rest.lower() else text
