@@ -11,7 +11,10 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.dialects.postgresql import insert
 
 from data.input_error import InputError
 from search.drivers import DRIVER, OF_EACH_DRIVER, PULSE, NumberTaken, Pulses, as_cut_off
@@ -34,13 +37,29 @@ class NumberedStorage(RDBStorage):
 
     def set_once(self, study_id: int, key: str, value: Any) -> None:
         """Sets an attribute of a study, unless somebody has."""
-        from optuna.storages._rdb.models import StudyUserAttributeModel
-        from optuna.storages._rdb.storage import _create_scoped_session
-        from sqlalchemy.dialects.postgresql import insert
-
         row = {"study_id": study_id, "key": key, "value_json": json.dumps(value)}
+        self._execute(insert(models.StudyUserAttributeModel).values(**row).on_conflict_do_nothing())
+
+    # Of what is written for every epoch, Optuna would ask first whether the trial has ended, and whether the epoch is
+    # there: two or three times the way to the database and back. Only its driver writes to a trial, and knows.
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Sets an attribute of a trial that has not ended."""
+        value_json = json.dumps(value)
+        row = insert(models.TrialUserAttributeModel).values(trial_id=trial_id, key=key, value_json=value_json)
+        self._execute(row.on_conflict_do_update(index_elements=["trial_id", "key"], set_={"value_json": value_json}))
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Reports what a trial that has not ended has shown."""
+        model = models.TrialIntermediateValueModel
+        stored, kind = model.intermediate_value_to_stored_repr(intermediate_value)
+        changed = {"intermediate_value": stored, "intermediate_value_type": kind}
+        row = insert(model).values(trial_id=trial_id, step=step, **changed)
+        self._execute(row.on_conflict_do_update(index_elements=["trial_id", "step"], set_=changed))
+
+    def _execute(self, statement: Any) -> None:
         with _create_scoped_session(self.scoped_session) as session:
-            session.execute(insert(StudyUserAttributeModel).values(**row).on_conflict_do_nothing())
+            session.execute(statement)
 
 
 class SharedStorage(_CachedStorage):
@@ -114,12 +133,14 @@ class SharedStorage(_CachedStorage):
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Reports what an epoch of a trial of its own has shown."""
+        self.check_trial_is_updatable(trial_id, self.get_trial(trial_id).state)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
         trial = self._changing(trial_id)
         trial.intermediate_values = {**trial.intermediate_values, step: intermediate_value}
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Sets an attribute of a trial of its own."""
+        self.check_trial_is_updatable(trial_id, self.get_trial(trial_id).state)
         super().set_trial_user_attr(trial_id, key, value)
         trial = self._changing(trial_id)
         trial.user_attrs = {**trial.user_attrs, key: value}
@@ -164,7 +185,8 @@ def open_storage(place: SharedPlace) -> SharedStorage:
         check_database(place.address)
         import psycopg
 
-        connecting = {"connect_args": place.address.connection, "pool_size": 1, "pool_pre_ping": True}
+        # Whether the connection is still there is not asked each time: what is lost is sent again (see `Outage`).
+        connecting = {"connect_args": place.address.connection, "pool_size": 1}
         try:
             # Two drivers that come first at the same time would both make the tables.
             with psycopg.connect(**place.address.connection) as alone:
