@@ -398,6 +398,8 @@ def conclude(
         return INTERRUPTED
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
+        if settings.study is not None and any(record.checkpoint for record in outcome.records):
+            reasons = ["all that there are lie with other drivers"]
         console.print(f"no trial gave a model: {reasons[0]}")
         return NO_MODEL
     return OK

@@ -19,7 +19,8 @@ class Server:
     PostgreSQL does not run as root: then it runs as the user that Debian makes for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits_for_disk: bool = False) -> None:
+        self._fsync = "on" if waits_for_disk else "off"
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
         assert found, "there is no PostgreSQL here: apt-get install postgresql"
         self._programs = found[-1].parent
@@ -51,7 +52,7 @@ class Server:
         return int(Path(self.data, "postmaster.pid").read_text().split()[0])
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder} -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder} -c fsync={self._fsync}"
         self._call("pg_ctl", "start", "-w", "-D", self.data, "-o", options, "-l", str(self.folder / "log"))
 
     def stop(self) -> None:
