@@ -22,13 +22,15 @@ from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
 from search.budget import Limits, remedy
 from search.distributed_trial import COORDINATOR, train_split
+from search.drivers import CONCLUDED, PACKING, SECONDS_SPENT, own_records, places_of_others
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.events import Events, Say
 from search.folds import train_over_folds
+from search.hearing import Hearing
 from search.newcomers import Newcomers
 from search.nodes import mapped_files, versions_here
 from search.objectives import LATENCY
-from search.packing import PACKING, fewer_at_a_time
+from search.packing import fewer_at_a_time
 from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
@@ -38,16 +40,13 @@ from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
-from search.study import open_study
+from search.study import enter, is_shared, keep_copy, open_study, outages_told, study_place
 from search.trial import EVENT, SharedWork, Train
 
 RESTARTS = 2  # of a trial whose process died
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
 SHARE_OF_LOOKING = 0.05  # of the driver's time at most, however many trials there are
 SECONDS_BETWEEN_COUNTS = 10.0  # of the machines, which may come and go
-# The study's attributes: how long it has been searched, and whether its last session came to its end.
-SECONDS_SPENT = "seconds"
-CONCLUDED = "concluded"
 
 Look = Callable[[list[TrialRecord], float], None]
 
@@ -88,7 +87,9 @@ def search(
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
     events = Events(run.events, say)
-    study = open_study(run.journal, settings.objective)
+    place = study_place(run, settings.study)
+    study = open_study(place, settings.objective)
+    enter(study, run)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
     study.set_user_attr(CONCLUDED, False)
@@ -102,7 +103,7 @@ def search(
         study=study,
     )
     searcher = StudySearcher(
-        journal=run.journal,
+        journal=place,
         space=space,
         searcher=settings.searcher,
         objectives=settings.objective,
@@ -124,6 +125,7 @@ def search(
         return limits.over(records, watch.spent, needs.devices)
 
     ending = Ending(over)
+    others = [Hearing(searcher, scheduler, run.journal)] if is_shared(study) else []
     work = SharedWork(
         data=data,
         splits=splits,
@@ -142,22 +144,25 @@ def search(
             storage_path=str(run.scratch.absolute()),
             stop=ending,
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[watch, WorkersEnd(ending), Silence()],
+            callbacks=[watch, WorkersEnd(ending), Silence(), *others],
             verbose=0,
         ),
     )
-    try:
-        with ending.interruptible(own_ray=not may_end_with_ray(settings.address)):
-            if not ending.stop_all():
-                tuner.fit()
-        reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
-        if reason:
-            set_aside(searcher.study, reason)
-    finally:
-        watch.look()
-        shutil.rmtree(run.scratch, ignore_errors=True)
-    best = export_best(run, watch.records)
-    searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+    with outages_told(study, events.tell, lambda: ending.interrupted):
+        try:
+            with ending.interruptible(own_ray=not may_end_with_ray(settings.address)):
+                if not ending.stop_all():
+                    tuner.fit()
+            reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
+            if reason:
+                set_aside(searcher.study, reason)
+        finally:
+            watch.look()
+            shutil.rmtree(run.scratch, ignore_errors=True)
+        best = export_best(run, watch.records, places_of_others(searcher.study), events.tell)
+        searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+        if others:
+            keep_copy(searcher.study, run.journal)
     return Outcome(records=watch.records, best=best, interrupted=ending.interrupted, ending=reason)
 
 
@@ -292,7 +297,8 @@ class Watch(tune.Callback):
         """Lets fewer trials share a GPU where its memory does not suffice for so many."""
         if self._of_earlier_needs is None:  # those of earlier sessions
             self._of_earlier_needs = frozenset(one.trial_id for one in self.records if one.status != "running")
-        needs = fewer_at_a_time(self._placement.needs, self.records, self._of_earlier_needs)
+        own = own_records(self._searcher.study)  # what others run out of is no memory of these machines
+        needs = fewer_at_a_time(self._placement.needs, own, self._of_earlier_needs)
         if needs != self._placement.needs:
             self._placement.needs = needs
             self._of_earlier_needs = frozenset(one.trial_id for one in self.records)
@@ -330,12 +336,25 @@ class Silence(TrialProgressCallback):
         """Nothing."""
 
 
-def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | None:
-    """Copies the model of the highest row of the leaderboard that has one into `best/`; its record, or None."""
+def export_best(
+    run: RunFolder, records: list[TrialRecord], elsewhere: Mapping[str, str], say: Say = lambda _: None
+) -> TrialRecord | None:
+    """Copies the model of the highest row of the leaderboard that has one here into `best/`; its record, or None.
+
+    elsewhere: where trials of other drivers are kept, by our ids of them. Of one that is better it says so.
+    """
     by_id = {record.trial_id: record for record in records}
+    better = None
     for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
         best = by_id[trial_id]
-        if best.checkpoint and (model := inside(run.path, best.checkpoint, what="checkpoint")).is_dir():
+        if trial_id in elsewhere:
+            better = better or (best if best.checkpoint else None)
+        elif best.checkpoint and (model := inside(run.path, best.checkpoint, what="checkpoint")).is_dir():
             copy_folder(model, run.best)
-            return best
-    return None
+            break
+    else:
+        best = None
+    if better is not None and better.val_dice is not None:
+        place = f"{elsewhere[better.trial_id]}/{better.checkpoint}"
+        say(f"another driver has the best model, {better.trial_id} (val_dice {better.val_dice:.4f}): {place}")
+    return best

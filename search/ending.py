@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from ray.tune.stopper import Stopper
 
+from search.drivers import is_own
 from search.record import WAITS, TrialRecord
 
 SECONDS_BETWEEN_ASKS = 1.0  # whether the search is over, while no trial has a result
@@ -122,18 +123,20 @@ def set_aside(study: optuna.Study, reason: str) -> None:
     """Ends every unfinished trial as stopped, for this reason, so that a later session may go on with it.
 
     The study then has it waiting, with its values and what it has shown so far, and no sampler learns from it yet.
+    Those of other drivers go on.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        _set_aside(study, trial, reason)
+        if is_own(study, trial):
+            _set_aside(study, trial, reason)
 
 
 def take_up(study: optuna.Study) -> None:
     """Makes the trials that an end cut off unfinished ones again, which the searcher hands out before new ones.
 
-    Those that rest stay as they are.
+    Those that rest stay as they are, and those of other drivers.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        if not rests(trial):
+        if is_own(study, trial) and not rests(trial):
             _take_up(study, trial)
 
 

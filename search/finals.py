@@ -15,6 +15,7 @@ from data.readers import load
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
 from data.split import split_data
 from search.budget import Limits
+from search.drivers import PACKING
 from search.final_training import FinalTraining, plan, train_all, unfinished
 from search.held_out import (
     READINGS,
@@ -27,7 +28,7 @@ from search.held_out import (
     score_models,
 )
 from search.nodes import check_nodes, mapped_files, versions_here
-from search.packing import PACKING, pack
+from search.packing import pack
 from search.record import BAD_ENDINGS, TrialRecord, records_from_study
 from search.resources import check_shared, joins_cluster, machines, running_ray
 from search.run import NO_MODEL, read_saved

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from search.drivers import is_own
 from search.ending import rests
 from search.objectives import Point, costs_in_words, numbers_of
 from search.pareto import scores
@@ -61,7 +62,11 @@ class HalvingScheduler(PatientScheduler, AsyncHyperBandScheduler):
 
     def refill(self, study: optuna.Study) -> None:
         """Puts the trials of earlier sessions back on the rungs that they had reached, under our trial ids."""
-        for trial in study.get_trials(deepcopy=False):
+        self.hear(study.get_trials(deepcopy=False))
+
+    def hear(self, trials: Sequence[FrozenTrial]) -> None:
+        """Puts trials on the rungs that they have reached, under our trial ids; those that are there stay."""
+        for trial in trials:
             our_id = trial.user_attrs.get(TRIAL_ID, "")
             for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
                 self._best[our_id] = self._rungs.standing(epoch, point[0])
@@ -241,14 +246,14 @@ class PromotingScheduler(PatientScheduler):
     def refill(self, study: optuna.Study) -> None:
         """Puts the trials of earlier sessions back on the rungs that they had reached; those that rest wait there."""
         for trial in study.get_trials(deepcopy=False):
-            our_id, came_to = trial.user_attrs.get(TRIAL_ID, ""), None
-            for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
-                came_to = self._note(our_id, epoch, point)
-            if came_to is not None and rests(trial):
-                self._waits_at[our_id] = came_to
-            if trial.user_attrs.get("record", {}).get("status") in BAD_ENDINGS:
-                self._ended_badly.add(our_id)
-            self._one_completed |= trial.state == TrialState.COMPLETE
+            came_to = self._take_in(trial)
+            if came_to is not None and is_own(study, trial) and rests(trial):
+                self._waits_at[trial.user_attrs.get(TRIAL_ID, "")] = came_to
+
+    def hear(self, trials: Sequence[FrozenTrial]) -> None:
+        """Puts trials of other drivers on the rungs that they have reached, for its own to be compared with."""
+        for trial in trials:
+            self._take_in(trial)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Takes in a trial. One that waits since an earlier session is paused before it starts."""
@@ -322,6 +327,16 @@ class PromotingScheduler(PatientScheduler):
         if self._going or tune_controller.search_alg.searcher.draws_more:
             return None
         return self._wind_up(tune_controller)
+
+    def _take_in(self, trial: FrozenTrial) -> int | None:
+        """Puts a trial of the study on the rungs that it has reached; the one that its last epoch brought it to."""
+        our_id, came_to = trial.user_attrs.get(TRIAL_ID, ""), None
+        for epoch, point in points_by_epoch(trial, self._rungs, self._costs).items():
+            came_to = self._note(our_id, epoch, point)
+        if trial.user_attrs.get("record", {}).get("status") in BAD_ENDINGS:
+            self._ended_badly.add(our_id)
+        self._one_completed |= trial.state == TrialState.COMPLETE
+        return came_to
 
     def _wind_up(self, tune_controller: Any) -> Any:
         """The trial that goes on to the end, where one ought to; else None, and ends some that wait, highest first."""

@@ -41,7 +41,6 @@ MOST_ON_A_GPU = 8  # trials that share one
 TOLERATED = 0.1
 
 FOLDER = "packing"  # in the cache
-PACKING = "packing"  # the study's attribute: what was measured when its search began
 # The hyperparameters on which the time of a step, or its memory, depends.
 WORK = (
     *("encoder", "block", "passes", "depth", "width", "dilation", "normalisation", "dropout", "dropout_place"),

@@ -2,10 +2,12 @@
 
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
@@ -23,6 +25,9 @@ class PatientScheduler(FIFOScheduler):
 
     def refill(self, study: optuna.Study) -> None:
         """Takes in what the trials of earlier sessions have shown, by which later ones are judged too."""
+
+    def hear(self, trials: Sequence[FrozenTrial]) -> None:
+        """Takes in what trials of other drivers, which share the study, have shown by now; those of which it is new."""
 
     def reason(self, ray_trial_id: str) -> str:
         """Why the trial with this id of Ray's was ended early; empty when it was not, or nobody said."""

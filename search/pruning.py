@@ -2,16 +2,17 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.schedulers import TrialScheduler
 
+from search.drivers import is_own
 from search.patient_scheduler import PatientScheduler
 from search.record import TRIAL_ID
 from search.rungs import LEAST_FOLDS, Rungs, shown
@@ -34,6 +35,7 @@ class PruningScheduler(PatientScheduler, ABC):
         self._pruner = pruner
         self._study = optuna.create_study(direction="maximize")
         self._curves: dict[str, dict[int, float]] = {}  # our trial id -> val_dice by epoch, of those under way
+        self._heard: set[int] = set()  # numbers of the completed trials that came from the study
 
     @abstractmethod
     def steps(self, curve: Mapping[int, float]) -> dict[int, float]:
@@ -49,11 +51,17 @@ class PruningScheduler(PatientScheduler, ABC):
 
     def refill(self, study: optuna.Study) -> None:
         """Takes over what completed trials of earlier sessions had shown, and how far unfinished ones had come."""
+        self.hear(study.get_trials(deepcopy=False))
         for trial in study.get_trials(deepcopy=False):
-            if trial.state == TrialState.COMPLETE:
-                self._remember(trial.intermediate_values)
-            elif not trial.state.is_finished():
+            if is_own(study, trial) and not trial.state.is_finished():
                 self._curves[trial.user_attrs.get(TRIAL_ID, "")] = dict(trial.intermediate_values)
+
+    def hear(self, trials: Sequence[FrozenTrial]) -> None:
+        """Takes over what completed trials of other drivers had shown, once."""
+        for trial in trials:
+            if trial.state == TrialState.COMPLETE and trial.number not in self._heard:
+                self._heard.add(trial.number)
+                self._remember(trial.intermediate_values)
 
     def on_trial_result(
         self,

@@ -20,9 +20,10 @@ from data.typed_record import read_values
 from data.yaml_file import read_yaml
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions, check_settings
+from search.drivers import PACKING
 from search.nodes import check_nodes, mapped_files
 from search.objectives import LATENCY, costs_of
-from search.packing import PACKING, Packing, pack
+from search.packing import Packing, pack
 from search.pareto import on_front
 from search.record import records_from_study, split_warnings
 from search.resources import Needs, check_outlives_job, check_shared, joins_cluster, machines, running_ray
@@ -39,6 +40,8 @@ from search.run_folder import (
 from search.settings import SearchSettings, check_same_run
 from search.sources import check_sources, structure_of, with_whole_sources
 from search.space import Space, describe, most, parse_space, space_texts
+from search.study_address import check_database, read_address
+from search.terms import terms_of
 
 if TYPE_CHECKING:
     import optuna
@@ -72,6 +75,8 @@ def run(
         check_settings(settings, space)
     check_conditions(space)
     check_sources(space)
+    if settings.study is not None:
+        check_database(read_address(settings.study))
     limits = settings.limits(most(space, "max_epochs"))
     data = load(settings.data, root=settings.data_root, preparation=settings.preparation)
     check_target(limits.target, data.class_names)
@@ -104,11 +109,7 @@ def search_in(
     """Searches, or rehearses it, in the run's folder; gives the exit code. warnings: of the data doctor."""
     facts = describe_data(data, splits)
     check_same_data(folder, facts)
-    study = None
-    if folder.journal.is_file():
-        from search.study import open_study
-
-        study = open_study(folder.journal, settings.objective)
+    study = find_study_of(folder, settings, facts)
     past = look_back(settings, study, data.fingerprint)
     with ExitStack() as running:
         with console.status("starting Ray"):
@@ -137,6 +138,7 @@ def search_in(
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
+        settle(settings, folder, facts)
         if packing.facts is not None:
             keep_packing(settings, folder, packing)
         outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past)
@@ -156,11 +158,35 @@ def look_back(settings: SearchSettings, study: "optuna.Study | None", fingerprin
     return past_trials(settings.warm_start, fingerprint, settings.objective)
 
 
+def find_study_of(folder: RunFolder, settings: SearchSettings, facts: Mapping[str, Any]) -> "optuna.Study | None":
+    """The study in which the search goes on, or takes part; None for one that begins.
+
+    Raises InputError where that was begun with other settings or other data.
+    """
+    if settings.study is None and not folder.journal.is_file():
+        return None
+    from search.study import check_terms, find_study, study_place
+
+    study = find_study(study_place(folder, settings.study), settings.objective)
+    if study is not None:
+        check_terms(study, terms_of(settings, facts))
+    return study
+
+
+def settle(settings: SearchSettings, folder: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Lets the drivers that come later to a shared study know what it was begun with."""
+    if settings.study is None:
+        return
+    from search.study import agree, open_study, study_place
+
+    agree(open_study(study_place(folder, settings.study), settings.objective), terms_of(settings, facts))
+
+
 def keep_packing(settings: SearchSettings, folder: RunFolder, packing: Packing) -> None:
     """Notes how the trials of the run are packed, for when it goes on."""
-    from search.study import open_study
+    from search.study import open_study, study_place
 
-    open_study(folder.journal, settings.objective).set_user_attr(PACKING, asdict(packing))
+    open_study(study_place(folder, settings.study), settings.objective).set_user_attr(PACKING, asdict(packing))
 
 
 @contextmanager
@@ -377,6 +403,8 @@ def conclude(
         return INTERRUPTED
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
+        if settings.study is not None and any(record.checkpoint for record in outcome.records):
+            reasons = ["all that there are lie with other drivers"]
         console.print(f"no trial gave a model: {reasons[0]}")
         return NO_MODEL
     return OK

@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "events.log"
 
     @property
+    def driver(self) -> Path:
+        """The name of who searches here, where several drivers share a study."""
+        return self.path / "driver.txt"
+
+    @property
     def leaderboard(self) -> Path:
         """The table of trials."""
         return self.path / "leaderboard.csv"

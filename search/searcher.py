@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from model.config import TrainConfig
+from search.drivers import DRIVER, NumberTaken, driver_of, is_own
 from search.ending import end_rest, let_go_on, let_rest, rests
 from search.history import ENDED, History, history_of, narrowed
 from search.objectives import VAL_DICE, point_of
@@ -20,11 +21,12 @@ from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
 from search.samplers import MOST_SHOWN
 from search.space import Space
 from search.start import searched_values
-from search.study import PAST, open_study, sync
+from search.study import PAST, StudyPlace, open_study, refresh, sync
 
 # What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
 OUT_OF_MEMORY = ("low on memory", "OutOfMemoryError", "out of memory")
 BAD_ENDING = "bad_ending"  # the constraint that a bad ending breaks
+SHOWN = (*ENDED, TrialState.WAITING)  # what samplers see as ended
 SECONDS_BETWEEN_SYNCS = 1.0  # of hundreds of workers, there is a better result every few milliseconds
 
 
@@ -35,7 +37,9 @@ class StudySearcher(Searcher):
     (see `TrialRecord`), which is saved before the trial is told to Optuna. A trial comes into the study with all its
     values, in one line of the journal. So a search whose driver was killed at any moment goes on with a new searcher on
     the same journal: trials that had ended are told, the others are handed out again, under the same id and with the
-    same values. What it takes from the study when it opens it, it keeps count of from then on: nobody else may write.
+    same values. What it takes from the study when it opens it, it keeps count of from then on: nobody else writes to a
+    journal. Where the study is shared, each of several drivers has its own searcher, which hands out the trials that it
+    has drawn itself, and tells their ends; of what others write it hears now and then (`hear`).
 
     How endings are told: completed, as COMPLETE with the trial's highest `val_dice` (leaderboards rank by it, and its
     model is the one that is kept) and its costs; stopped by the scheduler or by the end of the budget, as PRUNED; a bad
@@ -50,7 +54,7 @@ class StudySearcher(Searcher):
     def __init__(
         self,
         *,
-        journal: Path,
+        journal: StudyPlace,
         space: Space,
         searcher: str = "tpe",
         objectives: Sequence[str] = (VAL_DICE,),
@@ -65,15 +69,16 @@ class StudySearcher(Searcher):
     ) -> None:
         """Opens or makes the study.
 
-        searcher: a name of `search.samplers.SEARCHERS`. objectives: what trials are judged by. past: what earlier runs
-        have shown; a study that goes on keeps what it began with. num_trials: how many trials the study shall have,
-        those of earlier sessions included; None for any number. max_concurrent: how many may be unfinished at a time,
-        without those that wait. thrifty: whether cheap trainings come first (see `Proposals`). reason_of: gives, for a
-        trial id of Ray's, why the scheduler ended the trial. dataset, version: what the records say of them.
+        journal: where it is, which may be a database, too. searcher: a name of `search.samplers.SEARCHERS`. objectives:
+        what trials are judged by. past: what earlier runs have shown; a study that goes on keeps what it began with.
+        num_trials: how many trials the study shall have, those of earlier sessions included; None for any number.
+        max_concurrent: how many may be unfinished at a time, without those that wait. thrifty: whether cheap trainings
+        come first (see `Proposals`). reason_of: gives, for a trial id of Ray's, why the scheduler ended the trial.
+        dataset, version: what the records say of them.
         Raises InputError for an unknown searcher and for a study that cannot be continued.
         """
         super().__init__()
-        self._journal = journal.absolute()
+        self._journal = journal.absolute() if isinstance(journal, Path) else journal
         self._space = space
         self._searcher = searcher
         self._objectives = tuple(objectives)
@@ -94,6 +99,9 @@ class StudySearcher(Searcher):
         self._resting: list[int] = []  # those that wait because others are better
         # By number, of all that have ended or wait, those that a sampler may still be shown.
         self._ended: dict[int, FrozenTrial] = {}
+        # Of trials of other drivers: those that run, by number, and what was heard of each last.
+        self._elsewhere: dict[int, FrozenTrial] = {}
+        self._heard: dict[int, tuple[TrialState, int]] = {}
         self._proposals: Proposals | None = None
         self._study: optuna.Study | None = None
         self._open()
@@ -182,6 +190,26 @@ class StudySearcher(Searcher):
         self._at_work.discard(trial_id)
         del self._live[trial_id]
 
+    def hear(self) -> list[FrozenTrial]:
+        """Takes in what other drivers have written to the study; their trials of which there is news."""
+        study, _ = self._open()
+        refresh(study)
+        trials = study.get_trials(deepcopy=False)
+        self._count = len(trials)
+        handed_out = {*self._live.values(), *self._left}
+        news = []
+        for trial in trials:
+            heard = trial.state, len(trial.intermediate_values)
+            if is_own(study, trial):
+                # Begun by a call whose answer was lost.
+                if trial.state == TrialState.RUNNING and trial.number not in handed_out:
+                    self._left.append(trial.number)
+            elif self._heard.get(trial.number) != heard:
+                self._heard[trial.number] = heard
+                self._put(trial)
+                news.append(trial)
+        return news
+
     def sync_when_due(self) -> None:
         """Waits for the disk where a trial has shown something better, or ended while it waited, but not too often."""
         if self._unsynced and time.monotonic() - self._synced >= SECONDS_BETWEEN_SYNCS:
@@ -201,10 +229,16 @@ class StudySearcher(Searcher):
         raise RuntimeError(f"a search is not restored from {checkpoint_path!r}: open its study")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None, "_proposals": None, "_ended": {}}
+        return {**self.__dict__, "_study": None, "_proposals": None, "_ended": {}, "_elsewhere": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+    @property
+    def _mark(self) -> dict[str, str]:
+        """What a trial has that belongs to one of several drivers."""
+        driver = driver_of(self.study)
+        return {DRIVER: driver} if driver else {}
 
     @property
     def _may_start(self) -> bool:
@@ -226,6 +260,8 @@ class StudySearcher(Searcher):
                 seed=self._seed,
             )
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if not is_own(study, trial):
+                    continue
                 record = trial.user_attrs.get("record")
                 if record is None:  # not ours: somebody asked the study for it by other means
                     study.tell(trial.number, state=TrialState.FAIL)
@@ -233,12 +269,16 @@ class StudySearcher(Searcher):
                     _tell(study, trial.number, TrialRecord(**record), self._objectives)
             trials = study.get_trials(deepcopy=False)
             handed_out = set(self._live.values())
-            others = [trial for trial in trials if trial.number not in handed_out]
-            self._left = [trial.number for trial in others if trial.state == TrialState.RUNNING]
-            self._resting = [trial.number for trial in others if rests(trial)]
+            left = [trial for trial in trials if is_own(study, trial) and trial.number not in handed_out]
+            self._left = [trial.number for trial in left if trial.state == TrialState.RUNNING]
+            self._resting = [trial.number for trial in left if rests(trial)]
             self._count = len(trials)
-            shown = (*ENDED, TrialState.WAITING)
-            self._ended = {trial.number: trial for trial in trials if trial.state in shown}
+            self._ended = {trial.number: trial for trial in trials if trial.state in SHOWN}
+            self._elsewhere = {
+                trial.number: trial
+                for trial in trials
+                if trial.state == TrialState.RUNNING and not is_own(study, trial)
+            }
             self._study = study
         return self._study, self._proposals
 
@@ -262,6 +302,17 @@ class StudySearcher(Searcher):
 
     def _start(self) -> int | None:
         """Draws a trial and puts it into the study; its number, or None where nothing is left to try."""
+        while self._may_start:
+            try:
+                return self._draw()
+            except NumberTaken:
+                self.hear()
+                if self._left:  # it was taken by ourselves: the answer was lost
+                    return self._left.pop(0)
+        return None
+
+    def _draw(self) -> int | None:
+        """The same once. Raises NumberTaken where another driver was quicker."""
         study, proposals = self._open()
         drawn = proposals.draft(self._count, self._history)
         if drawn is None:
@@ -277,9 +328,10 @@ class StudySearcher(Searcher):
             state=TrialState.RUNNING,
             params=draft.params,
             distributions=draft.distributions,
-            user_attrs={"trial_id": record.trial_id, "record": vars(record)},
+            user_attrs={"trial_id": record.trial_id, "record": vars(record)} | self._mark,
             system_attrs=draft.notes,
         )
+        trial.number = self._count
         study.add_trial(trial)
         self._sync()
         self._count += 1
@@ -292,7 +344,16 @@ class StudySearcher(Searcher):
             self._ended = {trial.number: trial for trial in kept.get_trials(deepcopy=False)}
         begun = [self._trial(number) for number in (*(self._live[one] for one in self._at_work), *self._left)]
         under_way = [trial for trial in begun if trial.state not in ENDED]
-        return history_of(self.study, [*self._ended.values(), *under_way])
+        return history_of(self.study, [*self._ended.values(), *under_way, *self._elsewhere.values()])
+
+    def _put(self, trial: FrozenTrial) -> None:
+        """Keeps a trial of another driver for the samplers to see."""
+        self._elsewhere.pop(trial.number, None)
+        self._ended.pop(trial.number, None)
+        if trial.state == TrialState.RUNNING:
+            self._elsewhere[trial.number] = trial
+        elif trial.state in SHOWN:
+            self._ended[trial.number] = trial
 
     def _note(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Reports the epoch to Optuna, unless it has been (a resumed trial repeats its last one), and to the record."""

@@ -14,6 +14,7 @@ from search.budget import Limits, read_budget, read_seconds, read_target
 from search.objectives import VAL_DICE, read_objectives
 from search.rungs import LEAST_FOLDS
 from search.sources import whole_source
+from search.study_address import read_address
 
 CHOSEN_ONCE = (
     "data",
@@ -28,6 +29,7 @@ CHOSEN_ONCE = (
     "searcher",
     "scheduler",
     "warm_start",
+    "study",
 )  # what all trials of a run must share, and so cannot change when the run goes on
 THIS_TIME = ("name", "resume", "dry_run", "print_config")  # what concerns one start of the command, not the run
 
@@ -60,6 +62,7 @@ class SearchSettings(Splitting, Preparation):
     deterministic: Annotated[bool, "Trainings that repeat to the last bit on one kind of device; slower."] = False
     name: Annotated[str | None, "Name of the run's folder; otherwise made from the data and a number."] = None
     storage: Annotated[Path, "Folder of all runs; for a cluster, one that its machines share."] = Path("runs")
+    study: Annotated[str | None, "Database to share the study in: postgresql://user@host/name; or a file here."] = None
     address: Annotated[str | None, "Ray cluster to join: host:port, or auto for this machine's."] = None
     cpus_per_trial: Annotated[float | None, "CPU cores of one training; measured where nothing is said."] = None
     gpus_per_trial: Annotated[float | None, "GPUs of one training: 0.5, or 4 that train together; or measured."] = None
@@ -108,6 +111,10 @@ class SearchSettings(Splitting, Preparation):
         object.__setattr__(self, "warm_start", tuple(Path(run).absolute() for run in self.warm_start))
         if self.init_from is not None:
             object.__setattr__(self, "init_from", whole_source(self.init_from))
+        if self.study is not None:
+            object.__setattr__(self, "study", str(read_address(self.study)))
+            if self.name is None:
+                raise InputError("--study needs the name under which its drivers share the search: add --name.")
         if self.resume and self.name is None:
             raise InputError("--resume needs the run to go on with: add its --name.")
 

@@ -160,6 +160,7 @@ OTHERS: dict[str, Any] = {
     "searcher": "random",
     "scheduler": "none",
     "warm_start": (Path("runs/old"),),
+    "study": "postgresql://host/team",
 }
 
 
