@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
+from data.outlast import outlast
 from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
@@ -23,6 +24,8 @@ from search.budget import Limits, remedy
 from search.distributed_trial import COORDINATOR, train_split
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.folds import train_over_folds
+from search.leftovers import Leftovers
+from search.mirror import Mirror
 from search.objectives import LATENCY
 from search.packing import PACKING, fewer_at_a_time
 from search.placement import NEEDS, PARAMS, Placement, resources_of
@@ -77,12 +80,14 @@ def search(
     version: str = "",
     past: Sequence[PastTrial] = (),
     train: Train | None = None,
+    mirror: Mirror | None = None,
 ) -> Outcome:
     """Searches in the run's folder, on the Ray that is running, until a limit is reached.
 
     splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second. say: is
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
-    used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
+    used in place of `model.train.train`. mirror: sends the run to its URL, where it has one. Raises GaveUpError when
+    the disk has no room for long, or the URL does not answer, and InputError for a study that cannot be continued.
     """
     study = open_study(run.journal, settings.objective)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
@@ -112,9 +117,12 @@ def search(
         version=version,
     )
     placement = Placement(searcher, needs)
-    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, say)
+    leftovers = Leftovers(run, mirror)
+    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, say, leftovers)
 
     def over() -> str:
+        if mirror is not None and mirror.over:
+            return mirror.over
         records = records_by_ending(searcher.study) if limits.reads_records else []
         return limits.over(records, watch.spent, needs.devices)
 
@@ -124,6 +132,7 @@ def search(
         splits=splits,
         train=train,
         folder=run.trials.absolute(),
+        remote=None if run.remote is None else run.remote / run.trials.name,
         needs=needs,
         times_network=LATENCY in settings.objective,
     )
@@ -150,7 +159,7 @@ def search(
     finally:
         watch.look()
         shutil.rmtree(run.scratch, ignore_errors=True)
-    best = export_best(run, watch.records)
+    best = outlast(lambda: export_best(run, watch.records, mirror), f"storage {run.place!r}", say=say)
     searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
     return Outcome(records=watch.records, best=best, interrupted=ending.interrupted, ending=reason)
 
@@ -186,7 +195,7 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
         # How long a stopped trial may take to let its memory go, before its process is given up and started anew.
         os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
         trial_id, params = config[TRIAL_ID], json.loads(config[PARAMS])
-        work = replace(ray.get(shared), needs=config[NEEDS])
+        work = replace(ray.get(shared), needs=config[NEEDS]).here()
         if len(work.splits) == 1:
             reports = train_split(params, work.folder / trial_id, 0, work, shared)
         else:
@@ -220,6 +229,7 @@ class Watch(tune.Callback):
         spent: float,
         look: Look,
         say: Say,
+        leftovers: Leftovers,
     ) -> None:
         self.records: list[TrialRecord] = []
         self._searcher = searcher
@@ -230,6 +240,7 @@ class Watch(tune.Callback):
         self._began = time.monotonic() - spent
         self._look = look
         self._say = say
+        self._leftovers = leftovers
         self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
         self._next_look = self._next_count = 0.0
 
@@ -285,8 +296,10 @@ class Watch(tune.Callback):
         records = records_from_study(self._searcher.study)
         if records != self.records or not self._run.leaderboard.exists():
             frame = leaderboard.to_frame(records, self._class_names, self._objectives)
-            leaderboard.write(self._run.leaderboard, frame)
+            path = self._run.leaderboard
+            outlast(lambda: leaderboard.write(path, frame), f"disk of {str(path)!r}", say=self._say)
         self.records = records
+        self._leftovers.clear(self._searcher.study)
         self._look(records, spent)
 
 
@@ -300,11 +313,18 @@ class Silence(TrialProgressCallback):
         """Nothing."""
 
 
-def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | None:
-    """Copies the model of the highest row of the leaderboard that has one into `best/`; its record, or None."""
+def export_best(run: RunFolder, records: list[TrialRecord], mirror: Mirror | None = None) -> TrialRecord | None:
+    """Copies the model of the highest row of the leaderboard that has one into `best/`; its record, or None.
+
+    mirror: fetches it, where it may lie at a URL.
+    """
+    if mirror is not None:
+        mirror.send_trials()
     by_id = {record.trial_id: record for record in records}
     for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
         best = by_id[trial_id]
+        if best.checkpoint and mirror is not None and not mirror.lost():
+            mirror.bring(best.checkpoint)
         if best.checkpoint and (run.path / best.checkpoint).is_dir():
             copy_folder(run.path / best.checkpoint, run.best)
             return best
