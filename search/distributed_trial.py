@@ -55,7 +55,8 @@ def train_together(
     """Trains in several processes and yields what the first one reports; a bad ending of any of them is that of all.
 
     folder: below that of the work. The processes take the places of the trial in which this runs (see `places_of`).
-    When it is closed before its end, all end. Raises RuntimeError when a process dies: whoever starts the training again goes on.
+    When it is closed before its end, all end. Raises RuntimeError when a process dies: whoever starts the training
+    again goes on.
     """
     import ray
 

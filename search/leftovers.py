@@ -101,7 +101,8 @@ class DiskUse:
         each = f"{in_megabytes(self.of_a_training)} a training while it may go on, then {in_megabytes(self.model)}"
         if self.at_most is None:
             return f"disk: at most {each}; {in_megabytes(free)} free"
-        return f"disk: at most {in_megabytes(self.at_most)} ({self.trainings} trainings, {each}); {in_megabytes(free)} free"
+        all_of_it = f"{in_megabytes(self.at_most)} ({self.trainings} trainings, {each})"
+        return f"disk: at most {all_of_it}; {in_megabytes(free)} free"
 
     def check(self, place: str, free: int) -> str:
         """A warning where the disk may not do, else an empty text. Raises InputError where it cannot even begin."""

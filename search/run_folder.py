@@ -79,14 +79,14 @@ def storage_at(text: str) -> Path | Storage:
     return parse_url(text) if is_url(text) else Path(text)
 
 
-def fetch_to_read(run: Path | str) -> Path:
+def fetch_to_read(run: str) -> Path:
     """The folder of a run to be looked at: of one at a URL this machine's part, with its tables and its study.
 
     Raises InputError when the URL cannot be read, or holds no run.
     """
-    if not is_url(str(run)):
+    if not is_url(run):
         return Path(run)
-    remote = run_at(str(run))
+    remote = run_at(run)
     path = working_folder(remote)
     with refusing(remote):
         there = remote.files()
