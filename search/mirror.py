@@ -19,10 +19,9 @@ from data.outlast import (
 from search.sending import Sent, Shot, shots_of
 from search.storage import Storage
 from search.trial_mirror import FOLD, LAST, remove_states, send_if_newer
-from search.working_folder import JOURNAL
+from search.working_folder import FILES, JOURNAL
 
 TRIALS, BEST = "trials", "best"
-FILES = ("settings.yaml", "dataset.json", JOURNAL, "leaderboard.csv", "finalists.csv")
 SECONDS_BETWEEN_LOOKS = 3.0  # for what has changed
 SHARE_OF_SENDING = 0.1  # of the time at most: the study is sent as a whole, and grows
 

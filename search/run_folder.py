@@ -16,7 +16,7 @@ from data.segmentation_data import SegmentationData, Split
 from search.holder import HOLDER, Holder, holding, leased, noted
 from search.sending import Sent
 from search.storage import Storage, is_url, parse_url, refusing, run_at
-from search.working_folder import fetch_run, fetch_study, working_folder
+from search.working_folder import FILES, fetch_run, working_folder
 
 SAME = ("fingerprint", "split", "folds")  # of the data, without which the trials of a run would not compare
 
@@ -80,24 +80,23 @@ def storage_at(text: str) -> Path | Storage:
 
 
 def fetch_to_read(run: str) -> Path:
-    """The folder of a run to be looked at: of one at a URL this machine's part, with its tables and its study.
+    """The folder of a run to be looked at: of one at a URL a copy of its tables, its study and its best model.
 
     Raises InputError when the URL cannot be read, or holds no run.
     """
     if not is_url(run):
         return Path(run)
     remote = run_at(run)
+    # Not that in which a driver may be at work.
     path = working_folder(remote)
+    path = path.with_name(f".{path.name}")
     with refusing(remote):
-        there = remote.files()
-        if "settings.yaml" not in there:
-            raise InputError(f"run {str(remote)!r} does not exist: give STORAGE/NAME of a run.")
-        for name in sorted({"settings.yaml", "dataset.json", "leaderboard.csv", "finalists.csv"} & set(there)):
-            remote.fetch(name, path / name)
-        fetch_study(remote, path)
+        there = [name for name in remote.files() if name in FILES or name.startswith("best/")]
+        if not there:
+            raise InputError(f"run {str(remote)!r} does not exist: give the URL of a run, STORAGE/NAME.")
+        shutil.rmtree(path, ignore_errors=True)
         for name in there:
-            if name.startswith("best/"):
-                remote.fetch(name, path / name)
+            remote.fetch(name, path / name)
     return path
 
 
@@ -112,9 +111,11 @@ def find_run(storage: Path | Storage, name: str) -> RunFolder:
     """The run of this name; of one at a URL, with its settings. Raises InputError when there is none to go on with."""
     run = _run_in(storage, name)
     if run.remote is not None:
-        with refusing(storage), suppress(FileNotFoundError):
-            run.settings.unlink(missing_ok=True)
-            run.remote.fetch(run.settings.name, run.settings)
+        with refusing(storage):
+            try:
+                run.remote.fetch(run.settings.name, run.settings)
+            except FileNotFoundError:
+                run.settings.unlink(missing_ok=True)
     if not run.settings.is_file():
         others = _entries(storage)
         if isinstance(storage, Path):

@@ -110,7 +110,8 @@ class Storage:
         with self._told():
             found = _files(self.root).get_file_info(FileSelector(base, allow_not_found=True, recursive=True))
         known = {info.path[len(base) :].lstrip("/"): _stored(info) for info in found}
-        return {name: one for name, one in sorted(known.items()) if one is not None}
+        # A stranger's bucket may have names that lead out of the folder into which they are fetched.
+        return {name: one for name, one in sorted(known.items()) if one is not None and ".." not in name.split("/")}
 
     def folders(self) -> list[str]:
         """The names of the folders right below this one."""

@@ -8,7 +8,9 @@ from data.input_error import InputError
 from search.storage import Storage
 
 JOURNAL = "study.log"
-# What a driver needs of a run to go on; all else is made again, or fetched where it is needed.
+# What lies beside the folders of a run.
+FILES = ("settings.yaml", "dataset.json", JOURNAL, "leaderboard.csv", "finalists.csv")
+# What a driver needs of them to go on, and the study; all else is made again, or fetched where it is needed.
 OF_THE_DRIVER = ("settings.yaml", "dataset.json")
 
 
@@ -29,11 +31,6 @@ def fetch_run(remote: Storage, folder: Path) -> None:
             remote.fetch(name, folder / name)
         except FileNotFoundError:
             (folder / name).unlink(missing_ok=True)
-    fetch_study(remote, folder)
-
-
-def fetch_study(remote: Storage, folder: Path) -> None:
-    """Brings the study of a run up to date, as `fetch_run` does."""
     try:
         there = _whole_lines(remote.get(JOURNAL))
     except FileNotFoundError:
