@@ -79,6 +79,15 @@ class Sent:
                 with suppress(OSError):  # on a full disk; then it is sent once more
                     write_text(self._folder / SENT, json.dumps(self._marks))
 
+    def fetch(self, name: str) -> None:
+        """Fetches a file, unless it has changed here since it was sent. Raises StorageError, FileNotFoundError."""
+        with shots_of(self._folder, [name]) as here:
+            if self.lacks(here):
+                return
+        self._remote.fetch(name, self._folder / name)
+        with shots_of(self._folder, [name]) as here:
+            self._marks |= {shot.name: shot.mark for shot in here}
+
     def names_below(self, prefix: str) -> list[str]:
         """The names of all files that were sent and begin like this."""
         return [name for name in self._marks if name.startswith(prefix)]

@@ -18,7 +18,7 @@ from data.replacing import replacing
 SCHEMES = ("s3", "gs", "abfs", "file")
 # What may stand behind a `?`: where a server is, and no secret. A run keeps its URL in settings.yaml.
 QUERIES = ("endpoint_override", "region", "scheme")
-SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5.0, 30.0
+SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5.0, 10.0  # the latter without a single byte
 TRIES = 2  # of one request; who asks waits and asks again (data/outlast.py)
 PIECE = 8 << 20  # bytes that are read and sent at once
 SECRETS = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY")  # in the names of environment variables
