@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,10 +13,15 @@ from tempfile import TemporaryDirectory
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place at the end, once it is safe on disk."""
     waiting = path.with_name(path.name + ".part")
-    yield waiting
-    with waiting.open("r+b") as file:
-        os.fsync(file.fileno())
-    waiting.replace(path)
+    try:
+        yield waiting
+        with waiting.open("r+b") as file:
+            os.fsync(file.fileno())
+        waiting.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            waiting.unlink(missing_ok=True)  # half of a file would keep room that a full disk has not
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

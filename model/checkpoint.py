@@ -6,6 +6,7 @@ A model folder holds `model.safetensors` and `config.yaml`, and `scores.json` wh
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -188,7 +189,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         try:
             save_file(dense, waiting, metadata={"facts": words, CHECKSUM: _checksum(dense, words)})
         except SafetensorError as error:  # of a disk that is full, for one
-            raise OSError(str(error)) from error
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(*([int(number[1])] if number else []), str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -46,7 +46,7 @@ def train_split(
     """
     if work.needs.workers == 1:
         return train_and_report(params, folder, work, work.splits[fold])
-    return train_together(params, folder, fold, work.needs, shared)
+    return train_together(params, folder.relative_to(work.folder), fold, work.needs, shared)
 
 
 def train_together(
@@ -54,8 +54,9 @@ def train_together(
 ) -> Reports:
     """Trains in several processes and yields what the first one reports; a bad ending of any of them is that of all.
 
-    The processes take the places of the trial in which this runs (see `places_of`). When it is closed before its end,
-    all end. Raises RuntimeError when a process dies: whoever starts the training again goes on.
+    folder: below that of the work. The processes take the places of the trial in which this runs (see `places_of`).
+    When it is closed before its end, all end. Raises RuntimeError when a process dies: whoever starts the training
+    again goes on.
     """
     import ray
 
@@ -130,7 +131,7 @@ class Rank:
         """index: which of the processes it is, from 0."""
         from model.distributed import Ranks
 
-        self._work = work
+        self._work = work.here()
         self._ranks = Ranks(index=index, count=work.needs.workers)
         self._place: Any = None
 
@@ -147,7 +148,7 @@ class Rank:
     def lead(self, params: Mapping[str, Any], folder: Path, fold: int) -> Reports:
         """Trains as the first process, which reports and writes the files."""
         self._meet()
-        yield from train_and_report(params, folder, self._work, self._work.splits[fold])
+        yield from train_and_report(params, self._work.folder / folder, self._work, self._work.splits[fold])
 
     def follow(self, meeting: tuple[str, int], params: Mapping[str, Any], folder: Path, fold: int) -> Report | None:
         """Trains along with the first process; the report of a bad ending, or None."""
@@ -156,6 +157,7 @@ class Rank:
         self._place = come_to_meeting(*meeting)
         self._meet()
         check_device(self._work.needs.device)
+        folder = self._work.folder / folder
         try:
             for _ in start_training(TrainConfig.from_mapping(params), folder, self._work, self._work.splits[fold]):
                 pass

@@ -17,6 +17,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
 from data.inside import inside
+from data.outlast import outlast
 from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
@@ -27,6 +28,8 @@ from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take
 from search.events import Events, Say
 from search.folds import train_over_folds
 from search.hearing import Hearing
+from search.leftovers import Leftovers
+from search.mirror import Mirror
 from search.newcomers import Newcomers
 from search.nodes import mapped_files, versions_here
 from search.objectives import LATENCY
@@ -79,12 +82,14 @@ def search(
     version: str = "",
     past: Sequence[PastTrial] = (),
     train: Train | None = None,
+    mirror: Mirror | None = None,
 ) -> Outcome:
     """Searches in the run's folder, on the Ray that is running, until a limit is reached.
 
     splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second. say: is
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
-    used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
+    used in place of `model.train.train`. mirror: sends the run to its URL, where it has one. Raises GaveUpError when
+    the disk has no room for long, or the URL does not answer, and InputError for a study that cannot be continued.
     """
     events = Events(run.events, say)
     place = study_place(run, settings.study)
@@ -117,10 +122,15 @@ def search(
         version=version,
     )
     placement = Placement(searcher, needs)
-    newcomers = Newcomers((run.path.absolute(), *mapped_files(data)))
-    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, events, newcomers)
+    newcomers = Newcomers((*(() if run.remote else (run.path.absolute(),)), *mapped_files(data)))
+    leftovers = Leftovers(run, mirror)
+    watch = Watch(
+        searcher, placement, run, data.class_names, settings.objective, spent, look, events, newcomers, leftovers
+    )
 
     def over() -> str:
+        if mirror is not None and mirror.over:
+            return mirror.over
         records = records_by_ending(searcher.study) if limits.reads_records else []
         return limits.over(records, watch.spent, needs.devices)
 
@@ -131,6 +141,7 @@ def search(
         splits=splits,
         train=train,
         folder=run.trials.absolute(),
+        remote=None if run.remote is None else run.remote / run.trials.name,
         needs=needs,
         times_network=LATENCY in settings.objective,
         versions=versions_here(),
@@ -159,7 +170,12 @@ def search(
         finally:
             watch.look()
             shutil.rmtree(run.scratch, ignore_errors=True)
-        best = export_best(run, watch.records, places_of_others(searcher.study), events.tell)
+        elsewhere = places_of_others(searcher.study)
+        best = outlast(
+            lambda: export_best(run, watch.records, elsewhere, mirror, events.tell),
+            f"storage {run.place!r}",
+            say=events.tell,
+        )
         searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
         if others:
             keep_copy(searcher.study, run.journal)
@@ -197,7 +213,7 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
         # How long a stopped trial may take to let its memory go, before its process is given up and started anew.
         os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
         trial_id, params = config[TRIAL_ID], json.loads(config[PARAMS])
-        work = replace(ray.get(shared), needs=config[NEEDS])
+        work = replace(ray.get(shared), needs=config[NEEDS]).here()
         if len(work.splits) == 1:
             reports = train_split(params, work.folder / trial_id, 0, work, shared)
         else:
@@ -232,6 +248,7 @@ class Watch(tune.Callback):
         look: Look,
         events: Events,
         newcomers: Newcomers,
+        leftovers: Leftovers,
     ) -> None:
         self.records: list[TrialRecord] = []
         self._searcher = searcher
@@ -243,6 +260,7 @@ class Watch(tune.Callback):
         self._began = time.monotonic() - spent
         self._look = look
         self._events = events
+        self._leftovers = leftovers
         self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
         self._next_look = self._next_count = 0.0
 
@@ -321,8 +339,10 @@ class Watch(tune.Callback):
         records = records_from_study(self._searcher.study)
         if records != self.records or not self._run.leaderboard.exists():
             frame = leaderboard.to_frame(records, self._class_names, self._objectives)
-            leaderboard.write(self._run.leaderboard, frame)
+            path = self._run.leaderboard
+            outlast(lambda: leaderboard.write(path, frame), f"disk of {str(path)!r}", say=self._events.tell)
         self.records = records
+        self._leftovers.clear(self._searcher.study)
         self._look(records, spent)
 
 
@@ -337,19 +357,29 @@ class Silence(TrialProgressCallback):
 
 
 def export_best(
-    run: RunFolder, records: list[TrialRecord], elsewhere: Mapping[str, str], say: Say = lambda _: None
+    run: RunFolder,
+    records: list[TrialRecord],
+    elsewhere: Mapping[str, str],
+    mirror: Mirror | None = None,
+    say: Say = lambda _: None,
 ) -> TrialRecord | None:
     """Copies the model of the highest row of the leaderboard that has one here into `best/`; its record, or None.
 
-    elsewhere: where trials of other drivers are kept, by our ids of them. Of one that is better it says so.
+    elsewhere: where trials of other drivers are kept, by our ids of them. Of one that is better it says so. mirror:
+    fetches the model, where it may lie at a URL.
     """
+    if mirror is not None:
+        mirror.send_trials()
     by_id = {record.trial_id: record for record in records}
     better = None
     for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
         best = by_id[trial_id]
         if trial_id in elsewhere:
             better = better or (best if best.checkpoint else None)
-        elif best.checkpoint and (model := inside(run.path, best.checkpoint, what="checkpoint")).is_dir():
+            continue
+        if best.checkpoint and mirror is not None and not mirror.lost():
+            mirror.bring(best.checkpoint)
+        if best.checkpoint and (model := inside(run.path, best.checkpoint, what="checkpoint")).is_dir():
             copy_folder(model, run.best)
             break
     else:

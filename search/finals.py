@@ -17,6 +17,7 @@ from data.split import split_data
 from search.budget import Limits
 from search.drivers import PACKING
 from search.final_training import FinalTraining, plan, train_all, unfinished
+from search.finals_mirror import FINALS, finals_at_url
 from search.held_out import (
     READINGS,
     Reading,
@@ -32,9 +33,10 @@ from search.packing import pack
 from search.record import BAD_ENDINGS, TrialRecord, records_from_study
 from search.resources import check_shared, joins_cluster, machines, running_ray
 from search.run import NO_MODEL, read_saved
-from search.run_folder import RunFolder, check_same_data, describe_data, held
+from search.run_folder import RunFolder, check_same_data, describe_data, find_run, held
 from search.settings import SearchSettings
 from search.space import parse_space
+from search.storage import is_url, parse_url, run_at
 from search.trial import SharedWork
 
 if TYPE_CHECKING:
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from search.finalists import Finalist
-
-FINALS = "finals"  # folder below the run's, for all that the finals make but their table
 
 Result = TypeVar("Result")
 
@@ -81,7 +81,7 @@ class Finals:
 
 
 def finals(
-    run: Annotated[Path, "Folder of a run, such as runs/NAME."],
+    run: Annotated[str, "Folder of a run, such as runs/NAME, or its URL."],
     /,
     *,
     top: Annotated[int, "How many of the best trials to train again."] = 3,
@@ -98,11 +98,11 @@ def finals(
         raise InputError(f"top {top} must be 1 or more: raise it.")
     if seeds < 2:
         raise InputError(f"seeds {seeds} must be 2 or more: one training says nothing of how far others would differ.")
-    folder = RunFolder(path=run)
-    if not folder.settings.is_file():
-        there = "holds no search" if run.is_dir() else "does not exist"
-        raise InputError(f"run {str(run)!r} {there}: name the folder of a run, such as runs/NAME.")
-    with held(folder), ExitStack() as on_ray:
+    from search.plain_console import PlainConsole
+
+    console = PlainConsole()
+    with held(run_to_finish(run)) as folder, ExitStack() as on_ray:
+        on_ray.enter_context(finals_at_url(folder, console.print))
         saved = read_saved(folder)
         asked = SearchSettings(
             cpus_per_trial=saved.get("cpus_per_trial") if cpus_per_trial is None else cpus_per_trial,
@@ -112,10 +112,6 @@ def finals(
         records, trials = read_trials(folder, top)
         read_readings(folder.path / FINALS / READINGS)
         data, splits = read_data(folder, saved)
-
-        from search.plain_console import PlainConsole
-
-        console = PlainConsole()
         try:
             with console.status("starting Ray"):
                 on_ray.enter_context(running_ray(address))
@@ -146,7 +142,7 @@ def finals(
                 "--gpus-per-trial": gpus_per_trial,
                 "--address": address,
             }
-            again = [python(), "-m", "search.finals", shlex.quote(str(run)), f"--top {top} --seeds {seeds}"]
+            again = [python(), "-m", "search.finals", shlex.quote(run), f"--top {top} --seeds {seeds}"]
             again += [
                 f"{option} {shlex.quote(str(value))}"
                 for option, value in asked_of_machines.items()
@@ -154,6 +150,18 @@ def finals(
             ]
             console.print(f"interrupted; go on with: {' '.join(again)}")
             return INTERRUPTED
+
+
+def run_to_finish(run: str) -> RunFolder:
+    """The run in this folder, or at this URL. Raises InputError where there is none."""
+    if is_url(run):
+        remote = run_at(run)
+        return find_run(parse_url(str(remote.parent)), remote.name)
+    folder = RunFolder(path=Path(run))
+    if not folder.settings.is_file():
+        there = "holds no search" if folder.path.is_dir() else "does not exist"
+        raise InputError(f"run {run!r} {there}: name the folder of a run, such as runs/NAME.")
+    return folder
 
 
 def read_trials(run: RunFolder, top: int) -> tuple[list[TrialRecord], list[TrialRecord]]:

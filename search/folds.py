@@ -12,12 +12,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from data.outlast import PATIENCE, outlast
 from data.replacing import copy_folder, write_text
 from search.distributed_trial import options_of_task, train_split
 from search.record import BAD_ENDINGS, BETWEEN_WARNINGS, METRICS, TrialRecord, one_line, split_warnings
 from search.resources import Needs
 from search.sound_study import read_record_file
 from search.trial import SAMPLE, Report, Reports, SharedWork
+from search.trial_mirror import bring_files, mirrored
 
 if TYPE_CHECKING:
     import ray
@@ -57,6 +59,13 @@ def train_over_folds(
     def start(fold: int) -> Any:
         return task.remote(params, trial_id, fold, work.needs, [shared])
 
+    def bring(wanted: str) -> None:
+        """Fetches what other machines have done of the trial's folds, where the run is at a URL. wanted: a pattern."""
+        remote = work.remote_of(folder)
+        if remote is not None:
+            outlast(lambda: bring_files(remote, folder, wanted), f"storage {str(remote)!r}", patience=2 * PATIENCE)
+
+    bring(f"*/{RECORD}")
     records = [read_record(folder / fold_name(fold), trial_id, params) for fold in range(folds)]
 
     def unfinished(some: Iterable[int]) -> list[int]:
@@ -70,7 +79,10 @@ def train_over_folds(
             yield report | {"status": "running", "done": False, "folds": 1}
     # Those whose processes share the places of the trial train one after the other.
     together = folds if work.needs.workers == 1 else 1
-    with closing(_follow(unfinished(range(1, folds)), start, together)) as others:
+    with (
+        mirrored(work.remote_of(folder), folder) as mirror,
+        closing(_follow(unfinished(range(1, folds)), start, together)) as others,
+    ):
         told = 1
         while told < folds:
             if unfinished([told]):
@@ -81,12 +93,16 @@ def train_over_folds(
                 continue
             told += 1
             done = told == folds
+            bring(f"{Path(_best(records[:told]).checkpoint).parent.name}/[bs]*")  # best/ and the sample
+            checkpoint = keep_best(records[:told], work.folder.parent, folder)
+            if mirror is not None:
+                mirror.take(done)
             yield mean_report(records[:told]) | {
                 "epoch": told * max_epochs,
                 "folds": told,
                 "seconds": sum(record.seconds for record in records),
                 "status": "completed" if done else "running",
-                "checkpoint": keep_best(records[:told], work.folder.parent, folder),
+                "checkpoint": checkpoint,
                 "done": done,
             }
 
@@ -108,14 +124,22 @@ def train_fold(
         os._exit(1)  # a fresh process can
     import ray
 
-    work = replace(ray.get(shared[0]), needs=needs)
+    work = replace(ray.get(shared[0]), needs=needs).here()
     folder = work.folder / trial_id / fold_name(fold)
     record = read_record(folder, trial_id, params)
     for report in train_split(params, folder, fold, work, shared[0]):
         if report["status"] not in BAD_ENDINGS:
             record = record.updated(report)
-            write_text(folder / RECORD, json.dumps(asdict(record)))
+            keep_record(work, folder, record)
         yield report, record
+
+
+def keep_record(work: SharedWork, folder: Path, record: TrialRecord) -> None:
+    """Writes the record of a fold into its folder, and to the URL of the run, where it has one."""
+    text, remote = json.dumps(asdict(record)), work.remote_of(folder)
+    write_text(folder / RECORD, text)
+    if remote is not None:
+        outlast(lambda: remote.put(RECORD, text.encode()), f"storage {str(remote)!r}", patience=2 * PATIENCE)
 
 
 def read_record(folder: Path, trial_id: str, params: Mapping[str, Any]) -> TrialRecord:

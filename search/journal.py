@@ -8,6 +8,7 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from data.outlast import outlast
 from search.sound_study import read_line
 
 PIECE = 1 << 20  # bytes that are read at once, or more where a line is longer
@@ -37,8 +38,12 @@ class OpenJournal(BaseJournalBackend):
         return OpenJournal, (self._path,)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds lines at the end of the file, all or none. Raises OSError where there is no room."""
+        """Adds lines at the end of the file, all or none. Raises GaveUpError when there is no room for long."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        outlast(lambda: self._append(lines), f"disk of {self._path!r}")
+        self._own = lines, logs
+
+    def _append(self, lines: bytes) -> None:
         end, written = os.fstat(self._file).st_size, 0
         try:
             while written < len(lines):
@@ -47,11 +52,10 @@ class OpenJournal(BaseJournalBackend):
             if os.fstat(self._file).st_size == end + written:  # nobody else has written since
                 os.ftruncate(self._file, end)
             raise
-        self._own = lines, logs
 
     def sync(self) -> None:
         """Waits until the disk has all lines."""
-        os.fsync(self._file)
+        outlast(lambda: os.fsync(self._file), f"disk of {self._path!r}")
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The lines from this one on. A last one that is not whole is left for the next time.

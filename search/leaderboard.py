@@ -27,7 +27,7 @@ from search.record import (
     split_warnings,
     warning_name,
 )
-from search.run_folder import RunFolder
+from search.run_folder import RunFolder, fetch_to_read
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -175,7 +175,7 @@ def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
 
 
 def show(
-    run: Annotated[Path, "the folder of a run, such as runs/NAME"],
+    run: Annotated[str, "the folder of a run, such as runs/NAME, or its URL"],
     /,
     *,
     top: Annotated[int, "how many rows, from the best"] = 10,
@@ -185,7 +185,7 @@ def show(
 
     if top < 1:
         raise InputError(f"top {top} must be 1 or more: raise it.")
-    render(read_run(run), Console(), top=top)
+    render(read_run(fetch_to_read(run)), Console(), top=top)
 
 
 def _order(record: TrialRecord) -> tuple[bool, int, float, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from data.command_line import INTERRUPTED, OK, Given, python, read_config_option, read_yaml_settings, run_command
 from data.doctor import examine
 from data.input_error import InputError
+from data.outlast import GaveUpError
 from data.readers import load
 from data.replacing import write_text
 from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
@@ -21,6 +22,8 @@ from data.yaml_file import read_yaml
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions, check_settings
 from search.drivers import PACKING
+from search.leftovers import disk_use, free_room
+from search.mirror import Mirror, mirroring
 from search.nodes import check_nodes, mapped_files
 from search.objectives import LATENCY, costs_of
 from search.packing import Packing, pack
@@ -36,10 +39,12 @@ from search.run_folder import (
     held,
     keep_data,
     new_run,
+    storage_at,
 )
 from search.settings import SearchSettings, check_same_run
 from search.sources import check_sources, structure_of, with_whole_sources
-from search.space import Space, describe, most, parse_space, space_texts
+from search.space import Space, describe, extremes, most, parse_space, space_texts
+from search.storage import refusing
 from search.study_address import check_database, read_address
 from search.terms import terms_of
 
@@ -51,7 +56,7 @@ if TYPE_CHECKING:
     from search.prior import PastTrial
     from search.record import TrialRecord
 
-NO_MODEL = 1
+NO_MODEL = NO_STORAGE = 1
 TOP_ROWS = 10
 HARDLY_FOUND = 0.05  # Dice of a class on the validation images
 
@@ -89,6 +94,9 @@ def run(
     with opened_run(settings) as folder:
         try:
             return search_in(folder, settings, limits, space, data, splits, warnings, console)
+        except GaveUpError as error:
+            console.print(f"ended: {error}; all is kept, go on with: {resume_command(settings, folder)}")
+            return NO_STORAGE
         except KeyboardInterrupt:  # while the search began, or was put in order at its end
             if settings.dry_run or not folder.trials.exists():
                 raise
@@ -114,8 +122,9 @@ def search_in(
     with ExitStack() as running:
         with console.status("starting Ray"):
             running.enter_context(running_ray(settings.address))
-        check_outlives_job(folder.path)
-        check_shared(folder.path)
+        if folder.remote is None:
+            check_outlives_job(folder.path)
+            check_shared(folder.path)
         if joins_cluster(settings.address):
             check_nodes(mapped_files(data))
         with console.status("measuring how many trials share a machine"):
@@ -125,6 +134,12 @@ def search_in(
         introduce(folder, data, splits, needs.fit(machines()), console)
         if packing.words:
             console.print(packing.words)
+        use = disk_use(
+            extremes(space)[1], data, trials=limits.trials, folds=len(splits), at_once=max(1, needs.fit(machines()))
+        )
+        console.print(use.describe(free_room(folder.path)))
+        if full := use.check(folder.place, free_room(folder.path)):
+            console.print(f"warning: {full}", style="yellow")
         if past:
             runs = ", ".join(map(str, settings.warm_start))
             console.print(f"looks first near the {len(past)} best trials of {runs}")
@@ -141,7 +156,13 @@ def search_in(
         settle(settings, folder, facts)
         if packing.facts is not None:
             keep_packing(settings, folder, packing)
-        outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past)
+        mirror = mirror_of(folder, console)
+        with mirroring(mirror):
+            outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past, mirror)
+        if mirror is not None:
+            mirror.finish()
+            if mirror.lost():
+                put_study_aside(folder)
         # Before Ray is put away, which hangs for a minute where a cluster was stopped together with this.
         return conclude(settings, folder, data, splits[0], outcome, console)
 
@@ -194,13 +215,13 @@ def opened_run(settings: SearchSettings) -> Iterator[RunFolder]:
     """The folder to search in: that of the run which goes on, or a new one, which a dry run takes away again."""
     if settings.resume:
         assert settings.name is not None
-        folder = find_run(settings.storage, settings.name)
-        with held(folder):
+        with held(find_run(storage_at(settings.storage), settings.name)) as folder:
             check_same_run(settings, read_saved(folder), settings.name)
             yield folder
     else:
-        name = settings.name or choose_name(settings.storage, settings.data)
-        with new_run(settings.storage, name, keep=not settings.dry_run) as folder:
+        storage = storage_at(settings.storage)
+        name = settings.name or choose_name(storage, settings.data)
+        with new_run(storage, name, keep=not settings.dry_run) as folder:
             yield folder
 
 
@@ -226,7 +247,7 @@ def read_defaults(given: Given) -> Mapping[str, Mapping[str, Any]]:
     }
     named |= {name: words[-1] for name, words in given.items()}
     if str(named.get("resume", "false")).lower() == "true" and "name" in named:
-        storage = Path(str(named.get("storage", SearchSettings.storage)))
+        storage = storage_at(str(named.get("storage", SearchSettings.storage)))
         folder = find_run(storage, str(named["name"]))
         sources[str(folder.settings)] = read_yaml_settings(folder.settings)
     return sources
@@ -272,7 +293,7 @@ def introduce(
     count, height, width, _ = data.images.shape
     classes = ", ".join(data.class_names)
     console.print(
-        f"{folder.path}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
+        f"{folder.place}: {count} images of {width} x {height} pixels, {data.label_mode} ({classes}); "
         f"{describe_splits(splits)}; "
         f"{at_once} trial{'s' * (at_once != 1)} at a time"
     )
@@ -325,6 +346,7 @@ def search_with_progress(
     needs: Needs,
     console: "Console",
     past: Sequence["PastTrial"],
+    mirror: Mirror | None,
 ) -> "Outcome":
     """The search, on the Ray that is running, shown on the console."""
     from search.cost_model import fit_costs
@@ -353,7 +375,25 @@ def search_with_progress(
             say=console.print,
             version=installed_version(),
             past=past,
+            mirror=mirror,
         )
+
+
+def mirror_of(folder: RunFolder, console: "Console") -> Mirror | None:
+    """What sends the run's files to its URL, where it has one; the settings lie there by then."""
+    if folder.remote is None:
+        return None
+    mirror = Mirror(folder.path, folder.remote, folder.lost, console.print)
+    with refusing(folder.remote):
+        mirror.send()
+    folder.trials.mkdir(exist_ok=True)
+    return mirror
+
+
+def put_study_aside(folder: RunFolder) -> None:
+    """Keeps what this driver knew when the run was taken from it out of the way of what the URL has since."""
+    if folder.journal.exists():
+        folder.journal.replace(folder.journal.with_suffix(".lost"))
 
 
 def conclude(
@@ -369,7 +409,7 @@ def conclude(
 
     frame = leaderboard.to_frame(outcome.records, data.class_names, settings.objective)
     leaderboard.render(frame, console, top=TOP_ROWS)
-    console.print(f"leaderboard: {folder.leaderboard}")
+    console.print(f"leaderboard: {folder.leaderboard if folder.remote is None else folder.remote / 'leaderboard.csv'}")
     completed = sum(record.status == "completed" for record in outcome.records)
     if any(record.status in ("stopped", "running") for record in outcome.records):
         console.print(
@@ -397,10 +437,12 @@ def conclude(
             console.print(f"warning: the best model: {warning}", style="yellow")
         console.print(f"use it:      {python()} -m model.predict {shlex.quote(str(folder.best))} PICTURES")
         if split.test and not outcome.interrupted:
-            console.print(f"test it:     {python()} -m search.finals {shlex.quote(str(folder.path))}")
+            console.print(f"test it:     {python()} -m search.finals {shlex.quote(folder.place)}")
     if outcome.interrupted:
         console.print(f"interrupted; go on with: {resume_command(settings, folder)}")
         return INTERRUPTED
+    if folder.lost():
+        return NO_STORAGE
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
         if settings.study is not None and any(record.checkpoint for record in outcome.records):
@@ -426,7 +468,7 @@ def show_front(
 
 def resume_command(settings: SearchSettings, folder: RunFolder) -> str:
     """What a person types to go on with the run."""
-    storage = "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(str(settings.storage))}"
+    storage = "" if settings.storage == SearchSettings.storage else f" --storage {shlex.quote(settings.storage)}"
     return f"{python()} -m search.run --resume --name {folder.path.name}{storage}"
 
 

@@ -14,6 +14,7 @@ from search.budget import Limits, read_budget, read_seconds, read_target
 from search.objectives import VAL_DICE, read_objectives
 from search.rungs import LEAST_FOLDS
 from search.sources import whole_source
+from search.storage import is_url, parse_url
 from search.study_address import read_address
 
 CHOSEN_ONCE = (
@@ -61,7 +62,7 @@ class SearchSettings(Splitting, Preparation):
     init_from: Annotated[str | None, "What to begin from: a model folder, a file of weights, or imagenet."] = None
     deterministic: Annotated[bool, "Trainings that repeat to the last bit on one kind of device; slower."] = False
     name: Annotated[str | None, "Name of the run's folder; otherwise made from the data and a number."] = None
-    storage: Annotated[Path, "Folder of all runs; for a cluster, one that its machines share."] = Path("runs")
+    storage: Annotated[str, "Folder of all runs, which a cluster's machines share; or s3://, gs://, abfs://."] = "runs"
     study: Annotated[str | None, "Database to share the study in: postgresql://user@host/name; or a file here."] = None
     address: Annotated[str | None, "Ray cluster to join: host:port, or auto for this machine's."] = None
     cpus_per_trial: Annotated[float | None, "CPU cores of one training; measured where nothing is said."] = None
@@ -92,6 +93,9 @@ class SearchSettings(Splitting, Preparation):
                     f"take another --{setting}, or leave --objective out."
                 )
         _check_gpus(self.gpus_per_trial)
+        object.__setattr__(self, "storage", str(self.storage))
+        if is_url(self.storage):
+            parse_url(self.storage)
         for text, read in ((self.max_time, read_seconds), (self.budget, read_budget), (self.stop_at, read_target)):
             if text is not None:
                 read(text)

@@ -1,18 +1,23 @@
 """One training of a trial, in a worker of Ray: reports every epoch, and says in words how it ended."""
 
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.input_error import InputError
+from data.outlast import LONGEST_WAIT, PATIENCE, GaveUpError, is_passing, reason_of
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
 from search.curves import Curves
 from search.nodes import check_like
 from search.resources import PACKAGES, PROJECT, Needs
+from search.storage import Storage
+from search.trial_mirror import mirrored
+from search.working_folder import working_folder
 
 EVENT = "event"  # where a report has what befell the trial, in words
 ERROR_FILE = "error.txt"
@@ -28,8 +33,8 @@ class SharedWork:
     """What all trials of a search have in common; lies in Ray's object store, and its arrays are read there.
 
     splits: one, or one for each fold. train: used in place of `model.train.train` where it is not None. folder: has a
-    folder for each trial. needs: what one training takes of a machine. times_network: whether it is to be measured how
-    long the networks take for a picture.
+    folder for each trial; of a run at a URL, remote is its place there. needs: what one training takes of a machine.
+    times_network: whether it is to be measured how long the networks take for a picture.
     """
 
     data: SegmentationData
@@ -39,37 +44,81 @@ class SharedWork:
     needs: Needs
     times_network: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    remote: Storage | None = None
+
+    def here(self) -> "SharedWork":
+        """The same on the machine that asks, with the folder that it has for a run at a URL."""
+        if self.remote is None:
+            return self
+        return replace(self, folder=working_folder(self.remote.parent) / self.remote.name)
+
+    def remote_of(self, folder: Path) -> Storage | None:
+        """The place at the URL of a folder below that of the trials; None where there is none."""
+        return None if self.remote is None else self.remote / folder.relative_to(self.folder).as_posix()
 
 
 def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Reports:
     """Trains with these parameters and yields a report after every epoch, going on from where the folder stands.
 
     Each report has a `status`; the last one also `done`, and a `reason` when the training ended badly. Closed early,
-    it lets go of what it held. Raises RankLostError when another process of the training is gone, and
-    MachineDiffersError where it must go on elsewhere: no fault of its own.
+    it lets go of what it held. While the disk has no room it waits, and goes on from its last state. Raises what is no
+    fault of its own: RankLostError when another process of the training is gone, MachineDiffersError where it must go
+    on elsewhere, and GaveUpError when the disk, or the URL of the run, fails for long.
     """
     import torch
 
     from model.device import release_memory
-    from model.distributed import RankLostError
 
     check_like(work.versions)
     check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield from _train(params, folder, work, split)
-    except RankLostError:
+        with mirrored(work.remote_of(folder), folder) as mirror:
+            for report in _train_to_an_end(params, folder, work, split):
+                if mirror is not None:
+                    mirror.take(report["done"])
+                yield report
+    finally:
+        release_memory(torch.device(work.needs.device))
+
+
+def _train_to_an_end(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
+    """The training with its end, also a bad one."""
+    from model.distributed import RankLostError
+
+    try:
+        yield from _train_patiently(params, folder, work, split)
+    except (RankLostError, GaveUpError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever a training dies of becomes its row in the leaderboard
         ending = bad_ending(error, folder)
         if ending["status"] == "out_of_memory" and work.needs.shares_gpu:
             ending["reason"] = f"beside others on its GPU, of which it had {work.needs.gpus:g}, {ending['reason']}"
         yield ending | {"devices": work.needs.devices}
-    finally:
-        release_memory(torch.device(work.needs.device))
 
 
-def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
+def _train_patiently(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
+    """The training; when the disk is full, or does not answer, it waits, and goes on from the last state on it."""
+    failing_since, told = None, 0
+    while True:
+        try:
+            with closing(_train(params, folder, work, split)) as reports:
+                for report in reports:
+                    if report["epoch"] > told:
+                        failing_since, told = None, report["epoch"]
+                    yield report
+        except OSError as error:
+            if not is_passing(error):
+                raise
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since >= 2 * PATIENCE:  # the driver, whose disk it may be, gives up first
+                raise GaveUpError(f"folder {str(folder)!r} cannot be written ({reason_of(error)})") from error
+        else:
+            return
+        time.sleep(LONGEST_WAIT)
+
+
+def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Reports:
     """The training itself, with its curves for TensorBoard."""
     from model.train import BEST
 

@@ -85,7 +85,7 @@ def test_a_run_that_is_not_there_is_told_from_those_that_are(tmp_path: Path) -> 
 def test_one_search_at_a_time_works_in_a_run(tmp_path: Path) -> None:
     with (
         new_run(tmp_path, "mine") as run,
-        pytest.raises(InputError, match="run 'mine' is being searched right now"),
+        pytest.raises(InputError, match=r"run 'mine' is being searched by .*@.* \(pid "),
         held(run),
     ):
         pass

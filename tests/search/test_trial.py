@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+import search.trial
+from data.outlast import GaveUpError
 from model.device import PROCESS_MEMORY, peak_memory_mb
 from model.diagnose import TrainingFailure
 from model.train import train
@@ -185,11 +187,21 @@ def test_a_full_disk_takes_nothing_from_a_training_that_is_done(tmp_path: Path) 
     assert [report["status"] for report in run(tmp_path)] == ["running", "completed"]
 
 
-def test_a_full_disk_in_the_middle_of_a_training_is_its_reason(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search.trial, "LONGEST_WAIT", 0.01)
+    fill_disk(tmp_path)  # once: what is half-written is taken away again
+    assert [report["status"] for report in run(tmp_path)] == ["running", "completed"]
+
+
+def test_a_disk_that_stays_full_is_no_fault_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search.trial, "PATIENCE", 0.0)
+    fill_disk(tmp_path)
+    with pytest.raises(GaveUpError, match=r"t0000' cannot be written .*No space left on device"):
+        run(tmp_path)
+
+
+def fill_disk(tmp_path: Path) -> None:
+    """Makes the card of the best model find no room."""
     best = tmp_path / "trials/t0000/best"
     best.mkdir(parents=True)
     (best / "config.yaml.part").symlink_to(FULL_DISK)
-    (best.parent / ERROR_FILE).symlink_to(FULL_DISK)
-    (report,) = run(tmp_path)
-    assert report["status"] == "failed"
-    assert "No space left on device" in report["reason"]
