@@ -16,10 +16,11 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
-from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
 from search import leaderboard
 from search.budget import Limits, remedy
+from search.conclusion import drop_spare_states, export_best
+from search.departures import Departures
 from search.distributed_trial import COORDINATOR, train_split
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.events import Events, Say
@@ -30,21 +31,24 @@ from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
 from search.resources import Needs, machines
+from search.restarts import Restarts
 from search.run_folder import RunFolder
 from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
+from search.steady_clock import SteadyClock
 from search.study import open_study
 from search.trial import EVENT, SharedWork, Train
+from search.watchdog import Watchdog
 
-RESTARTS = 2  # of a trial whose process died
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
 SHARE_OF_LOOKING = 0.05  # of the driver's time at most, however many trials there are
 SECONDS_BETWEEN_COUNTS = 10.0  # of the machines, which may come and go
 # The study's attributes: how long it has been searched, and whether its last session came to its end.
 SECONDS_SPENT = "seconds"
 CONCLUDED = "concluded"
+UNDER_WAY = "under_way"  # the study's attribute: whether a session has begun of which nobody has seen the end
 
 Look = Callable[[list[TrialRecord], float], None]
 
@@ -55,13 +59,14 @@ class Outcome:
 
     records: of all trials, those of earlier sessions included. best: the one whose model is in the run's `best/`, or
     None where no trial gave a model. interrupted: whether somebody ended it before its time. ending: otherwise, why it
-    was over, in words.
+    was over, in words. broken: whether it was over because process after process died.
     """
 
     records: list[TrialRecord]
     best: TrialRecord | None
     interrupted: bool
     ending: str = ""
+    broken: bool = False
 
 
 def search(
@@ -84,11 +89,14 @@ def search(
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
-    events = Events(run.events, say)
+    events, clock = Events(run.events, say), SteadyClock()
+    restarts = Restarts(events, run.trials, clock)
     study = open_study(run.journal, settings.objective)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
+    tell_of_last_session(study, events)
     study.set_user_attr(CONCLUDED, False)
+    study.set_user_attr(UNDER_WAY, True)
     take_up(study)
     scheduler = make_scheduler(
         settings.scheduler,
@@ -98,6 +106,7 @@ def search(
         costs=settings.objective[1:],
         study=study,
     )
+    scheduler.restarts = restarts
     searcher = StudySearcher(
         journal=run.journal,
         space=space,
@@ -112,12 +121,12 @@ def search(
         dataset=f"{data.source}@{data.fingerprint[:8]}",
         version=version,
     )
-    placement = Placement(searcher, needs)
-    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, events)
+    placement = Placement(searcher, needs, restarts.again)
+    watch = Watch(searcher, placement, run, data.class_names, settings.objective, clock, spent, look, events)
 
     def over() -> str:
         records = records_by_ending(searcher.study) if limits.reads_records else []
-        return limits.over(records, watch.spent, needs.devices)
+        return restarts.reason or limits.over(records, watch.spent, needs.devices)
 
     ending = Ending(over)
     work = SharedWork(
@@ -128,6 +137,9 @@ def search(
         needs=needs,
         times_network=LATENCY in settings.objective,
     )
+    first_fold = None if len(splits) == 1 else most(space, "max_epochs")
+    watchdog = Watchdog(events=events, restarts=restarts, trials=run.trials, clock=clock, first_fold=first_fold)
+    departures = Departures(events=events, restarts=restarts, clock=clock)
     resources = resources_of if len(splits) == 1 or needs.workers > 1 else COORDINATOR
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(ray.put(work)), resources),
@@ -136,8 +148,7 @@ def search(
             name="tune",
             storage_path=str(run.scratch.absolute()),
             stop=ending,
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[watch, WorkersEnd(ending), Silence()],
+            callbacks=[watch, WorkersEnd(ending), watchdog, departures, Silence()],
             verbose=0,
         ),
     )
@@ -151,9 +162,29 @@ def search(
     finally:
         watch.look()
         shutil.rmtree(run.scratch, ignore_errors=True)
-    best = export_best(run, watch.records)
+    best = export_best(run, watch.records, events)
+    if not ending.interrupted:
+        drop_spare_states(run)
+    events.note("interrupted" if ending.interrupted else f"ended: {reason}")
     searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
-    return Outcome(records=watch.records, best=best, interrupted=ending.interrupted, ending=reason)
+    searcher.study.set_user_attr(UNDER_WAY, False)
+    return Outcome(
+        records=watch.records,
+        best=best,
+        interrupted=ending.interrupted,
+        ending=reason,
+        broken=restarts.reason != "" and reason == restarts.reason,
+    )
+
+
+def tell_of_last_session(study: optuna.Study, events: Events) -> None:
+    """Says that the last session was cut off, where it was, and what becomes of its trials."""
+    if not study.user_attrs.get(UNDER_WAY, False):
+        events.note("goes on" if study.get_trials(deepcopy=False) else "begins")
+        return
+    running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+    names = ", ".join(str(trial.user_attrs.get(TRIAL_ID)) for trial in running) or "none"
+    events.tell(f"the last session was cut off; trials that were under way and go on from their last epoch: {names}")
 
 
 def check_limits(study: optuna.Study, limits: Limits, devices: float) -> None:
@@ -218,6 +249,7 @@ class Watch(tune.Callback):
         run: RunFolder,
         class_names: tuple[str, ...],
         objectives: tuple[str, ...],
+        clock: SteadyClock,
         spent: float,
         look: Look,
         events: Events,
@@ -228,7 +260,8 @@ class Watch(tune.Callback):
         self._run = run
         self._class_names = class_names
         self._objectives = objectives
-        self._began = time.monotonic() - spent
+        self._clock = clock
+        self._spent_before = spent - clock.now()
         self._look = look
         self._events = events
         self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
@@ -289,7 +322,7 @@ class Watch(tune.Callback):
     @property
     def spent(self) -> float:
         """Seconds of the whole run, those of earlier sessions included."""
-        return time.monotonic() - self._began
+        return self._spent_before + self._clock.now()
 
     def look(self) -> None:
         """Brings the leaderboard and the screen up to date."""
@@ -311,14 +344,3 @@ class Silence(TrialProgressCallback):
 
     def on_trial_complete(self, *_: Any, **_more: Any) -> None:
         """Nothing."""
-
-
-def export_best(run: RunFolder, records: list[TrialRecord]) -> TrialRecord | None:
-    """Copies the model of the highest row of the leaderboard that has one into `best/`; its record, or None."""
-    by_id = {record.trial_id: record for record in records}
-    for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
-        best = by_id[trial_id]
-        if best.checkpoint and (run.path / best.checkpoint).is_dir():
-            copy_folder(run.path / best.checkpoint, run.best)
-            return best
-    return None

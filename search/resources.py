@@ -213,11 +213,20 @@ def greet(connection: socket.socket) -> None:
 
 
 def machines() -> list[Machine]:
-    """What the machines of the running Ray have."""
+    """What the machines of the running Ray have, without those that are about to be taken away."""
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    leaving = leaving_machines()
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in nodes if node["NodeID"] not in leaving]
     return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
+
+
+def leaving_machines() -> set[str]:
+    """Ray's ids of the machines that it is to give back: a spot machine with notice, one that nobody needs any more."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
 
 
 def choose_needs(cpus: float | None, gpus: float | None, there: Sequence[Machine]) -> Needs:

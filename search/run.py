@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from search.prior import PastTrial
     from search.record import TrialRecord
 
-NO_MODEL = 1
+NO_MODEL = BROKEN = 1
 TOP_ROWS = 10
 HARDLY_FOUND = 0.05  # Dice of a class on the validation images
 
@@ -370,6 +370,9 @@ def conclude(
     if outcome.interrupted:
         console.print(f"interrupted; go on with: {resume_command(settings, folder)}")
         return INTERRUPTED
+    if outcome.broken:
+        console.print(f"all is kept: mend what they died of, and go on with: {resume_command(settings, folder)}")
+        return BROKEN
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
         console.print(f"no trial gave a model: {reasons[0]}")

@@ -11,7 +11,9 @@ from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
 from search.curves import Curves
+from search.memory_guard import guarded, processes_here
 from search.resources import PACKAGES, PROJECT, Needs
+from search.surroundings import is_of_storage
 
 EVENT = "event"  # where a report has what befell the trial, in words
 ERROR_FILE = "error.txt"
@@ -43,7 +45,8 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
     """Trains with these parameters and yields a report after every epoch, going on from where the folder stands.
 
     Each report has a `status`; the last one also `done`, and a `reason` when the training ended badly. Closed early,
-    it lets go of what it held. Raises RankLostError when another process of the training is gone: no fault of its own.
+    it lets go of what it held. Raises what is no fault of its own: RankLostError when another process of the
+    training is gone, OSError when its storage fails.
     """
     import torch
 
@@ -53,10 +56,13 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
     check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield from _train(params, folder, work, split)
+        with guarded(folder, lambda: processes_here(work.needs)):
+            yield from _train(params, folder, work, split)
     except RankLostError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a training dies of becomes its row in the leaderboard
+    except Exception as error:
+        if is_of_storage(error):
+            raise
         ending = bad_ending(error, folder)
         if ending["status"] == "out_of_memory" and work.needs.shares_gpu:
             ending["reason"] = f"beside others on its GPU, of which it had {work.needs.gpus:g}, {ending['reason']}"
