@@ -154,12 +154,12 @@ def count_parts(times: ExclusiveTimes) -> None:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
-    from search.driver import Watch
     from search.ending import Ending
     from search.halving import HalvingScheduler
     from search.placement import Placement
     from search.proposals import Proposals
     from search.searcher import StudySearcher
+    from search.watch import Watch
 
     for owner, names, part in (
         (Proposals, ("draft",), "drawing a suggestion"),

@@ -3,27 +3,23 @@
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 import ray
 from ray import tune
-from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
-from data.inside import inside
-from data.outlast import outlast
-from data.replacing import copy_folder
 from data.segmentation_data import SegmentationData, Split
-from search import leaderboard
 from search.budget import Limits, remedy
+from search.conclusion import drop_spare_states, keep_best
+from search.departures import Departures
 from search.distributed_trial import COORDINATOR, train_split
-from search.drivers import CONCLUDED, PACKING, SECONDS_SPENT, own_records, places_of_others
+from search.drivers import CONCLUDED, SECONDS_SPENT, UNDER_WAY, is_own, places_of_others
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.events import Events, Say
 from search.folds import train_over_folds
@@ -33,25 +29,21 @@ from search.mirror import Mirror
 from search.newcomers import Newcomers
 from search.nodes import mapped_files, versions_here
 from search.objectives import LATENCY
-from search.packing import fewer_at_a_time
 from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
-from search.record import TRIAL_ID, TrialRecord, records_from_study
+from search.record import TRIAL_ID, TrialRecord
 from search.resources import Needs, machines, may_end_with_ray
+from search.restarts import Restarts
 from search.run_folder import RunFolder
 from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
+from search.steady_clock import SteadyClock
 from search.study import enter, is_shared, keep_copy, open_study, outages_told, study_place
-from search.trial import EVENT, SharedWork, Train
-
-RESTARTS = 2  # of a trial whose process died
-SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
-SHARE_OF_LOOKING = 0.05  # of the driver's time at most, however many trials there are
-SECONDS_BETWEEN_COUNTS = 10.0  # of the machines, which may come and go
-
-Look = Callable[[list[TrialRecord], float], None]
+from search.trial import SharedWork, Train
+from search.watch import Look, Watch
+from search.watchdog import Watchdog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +52,14 @@ class Outcome:
 
     records: of all trials, those of earlier sessions included. best: the one whose model is in the run's `best/`, or
     None where no trial gave a model. interrupted: whether somebody ended it before its time. ending: otherwise, why it
-    was over, in words.
+    was over, in words. broken: whether it was over because process after process died.
     """
 
     records: list[TrialRecord]
     best: TrialRecord | None
     interrupted: bool
     ending: str = ""
+    broken: bool = False
 
 
 def search(
@@ -91,13 +84,16 @@ def search(
     used in place of `model.train.train`. mirror: sends the run to its URL, where it has one. Raises GaveUpError when
     the disk has no room for long, or the URL does not answer, and InputError for a study that cannot be continued.
     """
-    events = Events(run.events, say)
+    events, clock = Events(run.events, say), SteadyClock()
+    restarts = Restarts(events, run.trials, clock)
     place = study_place(run, settings.study)
     study = open_study(place, settings.objective)
     enter(study, run)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
+    tell_of_last_session(study, events)
     study.set_user_attr(CONCLUDED, False)
+    study.set_user_attr(UNDER_WAY, True)
     take_up(study)
     scheduler = make_scheduler(
         settings.scheduler,
@@ -107,6 +103,7 @@ def search(
         costs=settings.objective[1:],
         study=study,
     )
+    scheduler.restarts = restarts
     searcher = StudySearcher(
         journal=place,
         space=space,
@@ -121,18 +118,26 @@ def search(
         dataset=f"{data.source}@{data.fingerprint[:8]}",
         version=version,
     )
-    placement = Placement(searcher, needs)
-    newcomers = Newcomers((*(() if run.remote else (run.path.absolute(),)), *mapped_files(data)))
-    leftovers = Leftovers(run, mirror)
+    placement = Placement(searcher, needs, restarts.again)
     watch = Watch(
-        searcher, placement, run, data.class_names, settings.objective, spent, look, events, newcomers, leftovers
+        searcher=searcher,
+        placement=placement,
+        run=run,
+        class_names=data.class_names,
+        objectives=settings.objective,
+        clock=clock,
+        spent=spent,
+        look=look,
+        events=events,
+        newcomers=Newcomers((*(() if run.remote else (run.path.absolute(),)), *mapped_files(data))),
+        leftovers=Leftovers(run, mirror),
     )
 
     def over() -> str:
         if mirror is not None and mirror.over:
             return mirror.over
         records = records_by_ending(searcher.study) if limits.reads_records else []
-        return limits.over(records, watch.spent, needs.devices)
+        return restarts.reason or limits.over(records, watch.spent, needs.devices)
 
     ending = Ending(over)
     others = [Hearing(searcher, scheduler, run.journal)] if is_shared(study) else []
@@ -146,6 +151,9 @@ def search(
         times_network=LATENCY in settings.objective,
         versions=versions_here(),
     )
+    first_fold = None if len(splits) == 1 else most(space, "max_epochs")
+    watchdog = Watchdog(events=events, restarts=restarts, trials=run.trials, clock=clock, first_fold=first_fold)
+    departures = Departures(events=events, restarts=restarts, clock=clock)
     resources = resources_of if len(splits) == 1 or needs.workers > 1 else COORDINATOR
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(ray.put(work)), resources),
@@ -154,8 +162,7 @@ def search(
             name="tune",
             storage_path=str(run.scratch.absolute()),
             stop=ending,
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[watch, WorkersEnd(ending), Silence(), *others],
+            callbacks=[watch, WorkersEnd(ending), watchdog, departures, Silence(), *others],
             verbose=0,
         ),
     )
@@ -170,16 +177,31 @@ def search(
         finally:
             watch.look()
             shutil.rmtree(run.scratch, ignore_errors=True)
-        elsewhere = places_of_others(searcher.study)
-        best = outlast(
-            lambda: export_best(run, watch.records, elsewhere, mirror, events.tell),
-            f"storage {run.place!r}",
-            say=events.tell,
-        )
+        best = keep_best(run, watch.records, events, places_of_others(searcher.study), mirror)
+        if not ending.interrupted:
+            drop_spare_states(run)
+        events.note("interrupted" if ending.interrupted else f"ended: {reason}")
         searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+        searcher.study.set_user_attr(UNDER_WAY, False)
         if others:
             keep_copy(searcher.study, run.journal)
-    return Outcome(records=watch.records, best=best, interrupted=ending.interrupted, ending=reason)
+    return Outcome(
+        records=watch.records,
+        best=best,
+        interrupted=ending.interrupted,
+        ending=reason,
+        broken=restarts.reason != "" and reason == restarts.reason,
+    )
+
+
+def tell_of_last_session(study: optuna.Study, events: Events) -> None:
+    """Says that the last session was cut off, where it was, and what becomes of its trials."""
+    if not study.user_attrs.get(UNDER_WAY, False):
+        events.note("goes on" if study.get_trials(deepcopy=False) else "begins")
+        return
+    running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+    names = ", ".join(str(trial.user_attrs.get(TRIAL_ID)) for trial in running if is_own(study, trial)) or "none"
+    events.tell(f"the last session was cut off; trials that were under way and go on from their last epoch: {names}")
 
 
 def check_limits(study: optuna.Study, limits: Limits, devices: float) -> None:
@@ -226,126 +248,6 @@ def make_trainable(shared: ray.ObjectRef[SharedWork]) -> Callable[[dict[str, Any
     return run_in_worker
 
 
-def forget(trial: Trial) -> None:
-    """Takes from a trial of Tune's, which keeps all trials to the end, what the study has too (see `LightTrial`)."""
-    trial.config.clear()
-    trial.evaluated_params = {}
-    trial.run_metadata.last_result = {"done": True}
-    trial._default_result_or_future = None
-
-
-class Watch(tune.Callback):
-    """Looks at the study between the steps of Tune: for the leaderboard, the screen, and the machines there are."""
-
-    def __init__(
-        self,
-        searcher: StudySearcher,
-        placement: Placement,
-        run: RunFolder,
-        class_names: tuple[str, ...],
-        objectives: tuple[str, ...],
-        spent: float,
-        look: Look,
-        events: Events,
-        newcomers: Newcomers,
-        leftovers: Leftovers,
-    ) -> None:
-        self.records: list[TrialRecord] = []
-        self._searcher = searcher
-        self._placement = placement
-        self._newcomers = newcomers
-        self._run = run
-        self._class_names = class_names
-        self._objectives = objectives
-        self._began = time.monotonic() - spent
-        self._look = look
-        self._events = events
-        self._leftovers = leftovers
-        self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
-        self._next_look = self._next_count = 0.0
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune writes a copy of itself to disk when it starts, which nobody reads; the screen cannot be copied.
-        return {}
-
-    def on_trial_result(
-        self,
-        iteration: int,  # noqa: ARG002 - Ray's signature
-        trials: list[Any],  # noqa: ARG002
-        trial: Any,
-        result: Mapping[str, Any],
-        **info: Any,  # noqa: ARG002
-    ) -> None:
-        """Tells what befell a trial in its worker."""
-        if result.get(EVENT):
-            self._events.tell(f"trial {trial.config[TRIAL_ID]}: {result[EVENT]}")
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        """Lets go of a trial that has ended."""
-        forget(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        """Lets go of a trial whose process died too often."""
-        forget(trial)
-
-    def on_step_end(self, *_: Any, **_info: Any) -> None:
-        """What Tune calls over and over."""
-        self._searcher.sync_when_due()
-        now = time.monotonic()
-        if now >= self._next_look:
-            self.look()
-            taken = time.monotonic() - now
-            self._next_look = now + max(SECONDS_BETWEEN_LOOKS, taken / SHARE_OF_LOOKING)
-        if now >= self._next_count:
-            self._make_room()
-            self._count_machines()
-            self._next_count = now + (SECONDS_BETWEEN_LOOKS if self._newcomers.asked else SECONDS_BETWEEN_COUNTS)
-
-    def _count_machines(self) -> None:
-        """Lets as many trials run as fit on the machines that there are now, and says who has joined."""
-        joined, refused = self._newcomers.look()
-        at_once = self._placement.needs.fit(machines(self._newcomers.shut_out))
-        self._searcher.set_max_concurrency(max(1, at_once))
-        for line in refused:
-            self._events.tell(line)
-        for address in joined:
-            self._events.tell(f"machine {address} joined: {at_once} trial{'s' * (at_once != 1)} at a time")
-
-    def _make_room(self) -> None:
-        """Lets fewer trials share a GPU where its memory does not suffice for so many."""
-        if self._of_earlier_needs is None:  # those of earlier sessions
-            self._of_earlier_needs = frozenset(one.trial_id for one in self.records if one.status != "running")
-        own = own_records(self._searcher.study)  # what others run out of is no memory of these machines
-        needs = fewer_at_a_time(self._placement.needs, own, self._of_earlier_needs)
-        if needs != self._placement.needs:
-            self._placement.needs = needs
-            self._of_earlier_needs = frozenset(one.trial_id for one in self.records)
-            words = f"memory did not suffice for trials that share a GPU: from now on each has {needs.gpus:g} of one"
-            self._events.tell(words)
-            before = self._searcher.study.user_attrs.get(PACKING)
-            if before is not None:
-                changed = {**before, "needs": asdict(needs), "words": words}
-                self._searcher.study.set_user_attr(PACKING, changed)
-
-    @property
-    def spent(self) -> float:
-        """Seconds of the whole run, those of earlier sessions included."""
-        return time.monotonic() - self._began
-
-    def look(self) -> None:
-        """Brings the leaderboard and the screen up to date."""
-        spent = self.spent
-        self._searcher.study.set_user_attr(SECONDS_SPENT, spent)
-        records = records_from_study(self._searcher.study)
-        if records != self.records or not self._run.leaderboard.exists():
-            frame = leaderboard.to_frame(records, self._class_names, self._objectives)
-            path = self._run.leaderboard
-            outlast(lambda: leaderboard.write(path, frame), f"disk of {str(path)!r}", say=self._events.tell)
-        self.records = records
-        self._leftovers.clear(self._searcher.study)
-        self._look(records, spent)
-
-
 class Silence(TrialProgressCallback):
     """Stands where Ray would put what prints trials that end: it prints nothing, and keeps nothing of them."""
 
@@ -354,37 +256,3 @@ class Silence(TrialProgressCallback):
 
     def on_trial_complete(self, *_: Any, **_more: Any) -> None:
         """Nothing."""
-
-
-def export_best(
-    run: RunFolder,
-    records: list[TrialRecord],
-    elsewhere: Mapping[str, str],
-    mirror: Mirror | None = None,
-    say: Say = lambda _: None,
-) -> TrialRecord | None:
-    """Copies the model of the highest row of the leaderboard that has one here into `best/`; its record, or None.
-
-    elsewhere: where trials of other drivers are kept, by our ids of them. Of one that is better it says so. mirror:
-    fetches the model, where it may lie at a URL.
-    """
-    if mirror is not None:
-        mirror.send_trials()
-    by_id = {record.trial_id: record for record in records}
-    better = None
-    for trial_id in leaderboard.to_frame(records, ())["trial_id"]:
-        best = by_id[trial_id]
-        if trial_id in elsewhere:
-            better = better or (best if best.checkpoint else None)
-            continue
-        if best.checkpoint and mirror is not None and not mirror.lost():
-            mirror.bring(best.checkpoint)
-        if best.checkpoint and (model := inside(run.path, best.checkpoint, what="checkpoint")).is_dir():
-            copy_folder(model, run.best)
-            break
-    else:
-        best = None
-    if better is not None and better.val_dice is not None:
-        place = f"{elsewhere[better.trial_id]}/{better.checkpoint}"
-        say(f"another driver has the best model, {better.trial_id} (val_dice {better.val_dice:.4f}): {place}")
-    return best

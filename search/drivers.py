@@ -20,10 +20,11 @@ DRIVER = "driver"  # a trial's attribute: the driver that it belongs to
 # Attributes of a study that each of its drivers has for itself.
 SECONDS_SPENT = "seconds"  # how long it has searched
 CONCLUDED = "concluded"  # whether its last session came to its end
+UNDER_WAY = "under_way"  # whether a session has begun of which nobody has seen the end
 PACKING = "packing"  # how its trials share its machines
 PLACE = "place"  # where its run's folder lies
 PULSE = "pulse"  # another text every few seconds, as long as it is there
-OF_EACH_DRIVER = (SECONDS_SPENT, CONCLUDED, PACKING, PLACE, PULSE)
+OF_EACH_DRIVER = (SECONDS_SPENT, CONCLUDED, UNDER_WAY, PACKING, PLACE, PULSE)
 
 SECONDS_TO_LIVE = 60.0  # without a pulse
 LONGEST_GAP = 10.0  # seconds between two looks at the pulses that count: who looks away longer hears nobody

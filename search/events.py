@@ -19,9 +19,12 @@ class Events:
         self._say = say
 
     def tell(self, text: str) -> None:
-        """Says what has happened, on one line."""
-        words = " ".join(text.split())
-        self._say(words)
+        """Says what has happened, on one line, and writes it down."""
+        self._say(" ".join(text.split()))
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Only writes it down: nobody needs to be told."""
         # A search outlives a disk on which no more can be noted; the screen has had the line.
         with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}  {words}\n")
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}  {' '.join(text.split())}\n")

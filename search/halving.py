@@ -321,7 +321,7 @@ class PromotingScheduler(PatientScheduler):
         Of others that of the highest rung, and then the newest, as `PatientScheduler` does.
         """
         self._promote(tune_controller)
-        ready = [trial for trial in self._going.values() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+        ready = [trial for trial in self._going.values() if self._waits_for_worker(trial)]
         if ready:
             return max(ready, key=self._urgency)
         if self._going or tune_controller.search_alg.searcher.draws_more:

@@ -69,7 +69,8 @@ class DiskUse:
     """What a run takes of the disk at most, in bytes.
 
     trainings: how many there are, each fold of a trial being one; None for any number. at_once: how many run side by
-    side. folds: of each trial. model, state: of the largest training, its weights and all that it goes on from.
+    side. folds: of each trial. model, state: of the largest training, its weights and all that it goes on from, of
+    which the last two are kept.
     """
 
     trainings: int | None
@@ -81,7 +82,7 @@ class DiskUse:
     @property
     def of_a_training(self) -> int:
         """What one training keeps while it may go on."""
-        return self.model + self.state + SMALL_FILES
+        return self.model + 2 * self.state + SMALL_FILES
 
     @property
     def under_way(self) -> int:

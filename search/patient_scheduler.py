@@ -1,7 +1,6 @@
 """The scheduler that stops nobody, on which all others stand: it remembers why trials ended."""
 
 import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from search.record import TRIAL_ID
-
-LONGEST_REASON = 300  # characters
+from search.restarts import Restarts, account_of
 
 
 class PatientScheduler(FIFOScheduler):
@@ -22,6 +20,7 @@ class PatientScheduler(FIFOScheduler):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]
         self._reasons: dict[str, str] = {}
+        self.restarts: Restarts | None = None  # when trials are started again whose process died; None: at once
 
     def refill(self, study: optuna.Study) -> None:
         """Takes in what the trials of earlier sessions have shown, by which later ones are judged too."""
@@ -31,7 +30,8 @@ class PatientScheduler(FIFOScheduler):
 
     def reason(self, ray_trial_id: str) -> str:
         """Why the trial with this id of Ray's was ended early; empty when it was not, or nobody said."""
-        return self._reasons.get(ray_trial_id, "")
+        told = "" if self.restarts is None else self.restarts.why(ray_trial_id)
+        return told or self._reasons.get(ray_trial_id, "")
 
     @property
     def metric(self) -> None:
@@ -41,6 +41,8 @@ class PatientScheduler(FIFOScheduler):
         """Takes in a trial, or one that is started again after its process died."""
         self._reasons.pop(trial.trial_id, None)
         super().on_trial_add(tune_controller, trial)
+        if not self._may_start(trial):
+            tune_controller._set_trial_status(trial, Trial.PAUSED)  # Ray starts whatever is pending
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The newest trial that waits for a worker, else None.
@@ -49,20 +51,21 @@ class PatientScheduler(FIFOScheduler):
         become free: while trials are short, many workers would never come to be. Ray's own choice also looks at all
         trials that there ever were, every time.
         """
-        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
+        waiting = (trial for trial in tune_controller.get_live_trials() if self._waits_for_worker(trial))
         return max(waiting, key=lambda trial: (len(trial.config[TRIAL_ID]), trial.config[TRIAL_ID]), default=None)
+
+    def _waits_for_worker(self, trial: Any) -> bool:
+        return trial.status in (Trial.PENDING, Trial.PAUSED) and self._may_start(trial)
+
+    def _may_start(self, trial: Any) -> bool:
+        return self.restarts is None or self.restarts.may_start(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Remembers what the trial's process died of, as Ray has written it down."""
         file = Path(trial.error_file) if trial.error_file else None
         if file is not None and file.is_file():
-            self._reasons[trial.trial_id] = _last_error(file.read_text(encoding="utf-8", errors="replace"))
+            text = re.split(r"^Failure # .*$", file.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE)[
+                -1
+            ]
+            self._reasons[trial.trial_id] = account_of(text)
         super().on_trial_error(tune_controller, trial)
-
-
-def _last_error(text: str) -> str:
-    """The words of an exception at the end of Ray's account of a failure, or else the account, on one short line."""
-    account = re.split(r"^Failure # .*$", text, flags=re.MULTILINE)[-1].strip()
-    account = re.sub(r"^\t\w+: .*\n", "", account, flags=re.MULTILINE)  # Ray's ids of the process
-    words = account.splitlines()[-1] if "\n  File " in account else account
-    return textwrap.shorten(words, LONGEST_REASON, placeholder=" ...")

@@ -249,12 +249,20 @@ def greet(connection: socket.socket) -> None:
 
 
 def machines(shut_out: Collection[str] = ()) -> list[Machine]:
-    """What the machines of the running Ray have, but for those that get no trials (ids)."""
+    """What the machines of the running Ray have, but for those about to be taken away, or that get no trials (ids)."""
     import ray
 
+    without = leaving_machines().union(shut_out)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    alive = [node["Resources"] for node in nodes if node["NodeID"] not in shut_out]
+    alive = [node["Resources"] for node in nodes if node["NodeID"] not in without]
     return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
+
+
+def leaving_machines() -> set[str]:
+    """Ray's ids of the machines that it is to give back: a spot machine with notice, one that nobody needs any more."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
 
 
 def choose_needs(cpus: float | None, gpus: float | None, there: Sequence[Machine]) -> Needs:

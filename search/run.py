@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from search.prior import PastTrial
     from search.record import TrialRecord
 
-NO_MODEL = NO_STORAGE = 1
+NO_MODEL = NO_STORAGE = BROKEN = 1
 TOP_ROWS = 10
 HARDLY_FOUND = 0.05  # Dice of a class on the validation images
 
@@ -443,6 +443,9 @@ def conclude(
         return INTERRUPTED
     if folder.lost():
         return NO_STORAGE
+    if outcome.broken:
+        console.print(f"all is kept: mend what they died of, and go on with: {resume_command(settings, folder)}")
+        return BROKEN
     if outcome.best is None:
         reasons = sorted({record.reason for record in outcome.records if record.reason}) or ["no trial was started"]
         if settings.study is not None and any(record.checkpoint for record in outcome.records):

@@ -18,13 +18,12 @@ from search.objectives import VAL_DICE, point_of
 from search.prior import PastTrial
 from search.proposals import Proposals
 from search.record import BAD_ENDINGS, TRIAL_ID, TrialRecord, finite, whole
+from search.restarts import OUT_OF_MEMORY
 from search.samplers import MOST_SHOWN
 from search.space import Space
 from search.start import searched_values
 from search.study import PAST, StudyPlace, open_study, refresh, sync
 
-# What Ray says of a worker that it, or the system, ended because the machine ran short of memory.
-OUT_OF_MEMORY = ("low on memory", "OutOfMemoryError", "out of memory")
 BAD_ENDING = "bad_ending"  # the constraint that a bad ending breaks
 SHOWN = (*ENDED, TrialState.WAITING)  # what samplers see as ended
 SECONDS_BETWEEN_SYNCS = 1.0  # of hundreds of workers, there is a better result every few milliseconds

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from data.input_error import InputError
-from data.outlast import LONGEST_WAIT, PATIENCE, GaveUpError, is_passing, reason_of
+from data.outlast import FIRST_WAIT, LONGEST_WAIT, PATIENCE, GaveUpError, is_passing, reason_of
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
 from search.curves import Curves
+from search.memory_guard import guarded, processes_here
 from search.nodes import check_like
+from search.progress import in_words
 from search.resources import PACKAGES, PROJECT, Needs
 from search.storage import Storage
 from search.trial_mirror import mirrored
@@ -73,7 +75,7 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
     check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with mirrored(work.remote_of(folder), folder) as mirror:
+        with guarded(folder, lambda: processes_here(work.needs)), mirrored(work.remote_of(folder), folder) as mirror:
             for report in _train_to_an_end(params, folder, work, split):
                 if mirror is not None:
                     mirror.take(report["done"])
@@ -99,23 +101,27 @@ def _train_to_an_end(params: Mapping[str, Any], folder: Path, work: SharedWork, 
 
 def _train_patiently(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
     """The training; when the disk is full, or does not answer, it waits, and goes on from the last state on it."""
-    failing_since, told = None, 0
+    failing_since, wait, told, event = None, FIRST_WAIT, 0, ""
     while True:
         try:
             with closing(_train(params, folder, work, split)) as reports:
                 for report in reports:
                     if report["epoch"] > told:
-                        failing_since, told = None, report["epoch"]
-                    yield report
+                        failing_since, wait, told = None, FIRST_WAIT, report["epoch"]
+                    yield {**report, EVENT: " and ".join(filter(None, (event, report[EVENT])))}
+                    event = ""
         except OSError as error:
             if not is_passing(error):
                 raise
             failing_since = failing_since or time.monotonic()
             if time.monotonic() - failing_since >= 2 * PATIENCE:  # the driver, whose disk it may be, gives up first
                 raise GaveUpError(f"folder {str(folder)!r} cannot be written ({reason_of(error)})") from error
+            waited = time.monotonic() - failing_since + wait
+            event = f"could not write ({reason_of(error)}), and goes on from its last epoch after {in_words(waited)}"
         else:
             return
-        time.sleep(LONGEST_WAIT)
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
 
 
 def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Reports:

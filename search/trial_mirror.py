@@ -12,6 +12,7 @@ from search.sending import Sent, Shot, is_whole, shots_of
 from search.storage import Storage
 
 LAST = "last.safetensors"  # model.train.LAST, without loading torch
+SPARE = (".previous.safetensors", ".next.safetensors")  # those of model.kept_states: the one before it, and the next
 FETCHED = ".fetched"
 FOLD = "fold-"  # begins the folders of folds in that of a trial, each of which is a training's own
 SECONDS_TO_SEND = 30.0  # that a training which is stopped waits for its files to be sent
@@ -74,8 +75,9 @@ def progress_of(path: Path) -> Progress:
 def remove_states(trials: Path, trial_ids: Iterable[str]) -> None:
     """Removes the states of these trials, which never go on, and of their folds; their best models stay."""
     for trial_id in trial_ids:
-        for path in [trials / trial_id / LAST, *(trials / trial_id).glob(f"{FOLD}*/{LAST}")]:
-            path.unlink(missing_ok=True)
+        for folder in (trials / trial_id, *(trials / trial_id).glob(f"{FOLD}*")):
+            for name in (LAST, *SPARE):
+                (folder / name).unlink(missing_ok=True)
 
 
 def bring_files(remote: Storage, folder: Path, wanted: str) -> None:
@@ -151,10 +153,11 @@ class TrialMirror:
             return self._changed.wait_for(lambda: self._waiting is None and not self._busy, seconds)
 
     def drop_state(self) -> None:
-        """Removes the state here that the URL has: where the training goes on, it is fetched again."""
+        """Removes the states here, of which the URL has the last: where the training goes on, it is fetched again."""
         with shots_of(self._folder, [LAST]) as shots:
             if shots and not self._sent.lacks(shots):
-                (self._folder / LAST).unlink(missing_ok=True)
+                for name in (*SPARE, LAST):
+                    (self._folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Ends the thread once all is sent."""

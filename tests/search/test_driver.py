@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import search.driver
+import search.restarts
 from data.input_error import InputError
 from data.split import split_data
 from model.checkpoint import load_model
@@ -61,7 +62,7 @@ def states(folder: Path) -> list[str]:
 
 
 def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.driver, "RESTARTS", 1)
+    monkeypatch.setattr(search.restarts, "RETRIES", 1)
     outcome = search_in(tmp_path, troubled, num_trials=8)
     rows = read(tmp_path / "leaderboard.csv").set_index("trial_id").sort_index()
     assert rows["status"].to_dict() == {

@@ -40,7 +40,7 @@ class FullDisk:
 def test_a_search_goes_on_when_its_disk_has_room_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    FullDisk(30, 5, monkeypatch)
+    FullDisk(12, 5, monkeypatch)
     outcome = search_in(tmp_path, traced, num_trials=2)
     assert [record.status for record in outcome.records] == ["completed", "completed"]
     out = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_a_search_whose_disk_stays_full_is_given_up_and_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        FullDisk(30, 1_000_000, patch)
+        FullDisk(12, 1_000_000, patch)
         patch.setattr(patience, "PATIENCE", 0.1)
         with pytest.raises(GaveUpError, match="No space left on device"):
             search_in(tmp_path, traced, num_trials=2)

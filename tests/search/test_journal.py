@@ -14,12 +14,13 @@ from optuna.storages.journal import JournalFileBackend
 import search.journal
 import search.searcher
 from data.input_error import InputError
-from search.driver import Watch
 from search.journal import OpenJournal
 from search.record import records_from_study
 from search.searcher import StudySearcher
 from search.space import parse_space
+from search.steady_clock import SteadyClock
 from search.study import open_study, read_study
+from search.watch import Watch
 
 LINES = [{"op_code": 2, "study_id": 0, "user_attr": {"words": "ä\n" * count}} for count in (1, 40, 0, 7, 300, 2)]
 
@@ -131,7 +132,9 @@ def test_it_is_waited_for_within_about_a_second_when_a_trial_is_better_and_not_m
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(search.searcher, "time", clock)
     searcher = searcher_on(path)
-    watch = Watch(searcher, None, None, (), (), 0.0, None, None, None)  # type: ignore[arg-type]
+    names = ("placement", "run", "look", "events", "newcomers", "leftovers")
+    unused: dict[str, Any] = dict.fromkeys(names)
+    watch = Watch(searcher=searcher, class_names=(), objectives=(), clock=SteadyClock(), spent=0.0, **unused)
     watch._next_look = watch._next_count = math.inf
     searcher.suggest("a")
     for seconds, better, waits in ((1.1, 0.5, 1), (0.5, 0.6, 0), (0.6, None, 1), (9.0, None, 0), (0.1, 0.3, 0)):

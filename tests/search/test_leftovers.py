@@ -40,7 +40,7 @@ def test_a_training_takes_no_more_than_was_said(tmp_path: Path) -> None:
 
 def test_the_use_of_a_run_is_its_trainings_and_what_is_under_way() -> None:
     use = DiskUse(trainings=10, at_once=2, folds=1, model=100, state=400)
-    assert use.at_most == 10 * (500 + 1_000_000) + 2 * 500 + 2 * 100
+    assert use.at_most == 10 * (900 + 1_000_000) + 2 * 500 + 2 * 100
     of_folds = DiskUse(trainings=10, at_once=2, folds=5, model=100, state=400)
     assert of_folds.at_most == use.at_most + 2 * 100
     endless = DiskUse(trainings=None, at_once=2, folds=1, model=100, state=400)
@@ -54,7 +54,7 @@ def test_the_use_of_a_run_is_its_trainings_and_what_is_under_way() -> None:
 def test_a_disk_that_is_too_small_is_told_of_before_anything_begins() -> None:
     use = DiskUse(trainings=10, at_once=2, folds=1, model=10**8, state=4 * 10**8)
     assert use.check("runs", 10**11) == ""
-    assert use.check("runs", 3 * 10**9) == "the disk may become full: at most 6,210 MB, free 3,000 MB"
+    assert use.check("runs", 4 * 10**9) == "the disk may become full: at most 10.2 GB, free 4,000 MB"
     with pytest.raises(InputError, match=r"storage 'runs' has 1,000 MB free, and the first 2 trainings may take"):
         use.check("runs", 10**9)
 

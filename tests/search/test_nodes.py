@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import search.driver
 import search.newcomers
 import search.nodes
+import search.watch
 from data.input_error import InputError
 from search.newcomers import Newcomers
 from search.nodes import MachineDiffersError, check_like, check_nodes, differences, mapped_files, versions_here
@@ -102,7 +102,7 @@ def test_machines_that_cannot_be_used_are_named_before_a_search_starts(
 def test_a_machine_that_joins_gets_trials_only_where_it_is_like_this_one(
     tmp_path: Path, ray_cluster: Any, older_numpy: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.driver, "SECONDS_BETWEEN_COUNTS", 0.2)
+    monkeypatch.setattr(search.watch, "SECONDS_BETWEEN_COUNTS", 0.2)
     joining: list[Any] = []
     lines: list[str] = []
 

@@ -17,6 +17,7 @@ import torch
 import search.driver
 import search.packing
 import search.packing_probe
+import search.watch
 from data.cache import cache_folder
 from data.replacing import write_text
 from model.config import TrainConfig
@@ -227,10 +228,11 @@ def test_trials_that_begin_after_that_take_more_and_a_person_is_told(
         short = any(one.status == "out_of_memory" and one.trial_id not in earlier for one in seen)
         return Needs(cpus=2 * needs.cpus, gpus=0) if short else needs
 
-    monkeypatch.setattr(search.driver, "fewer_at_a_time", more)
-    monkeypatch.setattr(search.driver, "machines", lambda: [Machine(cpus=1, gpus=0)])
+    monkeypatch.setattr(search.watch, "fewer_at_a_time", more)
+    for module in (search.driver, search.watch):
+        monkeypatch.setattr(module, "machines", lambda *_: [Machine(cpus=1, gpus=0)])
     for name in ("SECONDS_BETWEEN_COUNTS", "SECONDS_BETWEEN_LOOKS"):
-        monkeypatch.setattr(search.driver, name, 0.1)
+        monkeypatch.setattr(search.watch, name, 0.1)
     settings = SearchSettings(num_trials=4, max_epochs=2, scheduler="none", space=QUICK)
     outcome = search.driver.search(
         settings,
@@ -301,7 +303,7 @@ def test_the_work_is_known_by_what_its_time_and_memory_depend_on() -> None:
 
 def packed(monkeypatch: pytest.MonkeyPatch, measure: Callable[..., list[Measured]], **asked: Any) -> Packing:
     """What is chosen on a machine with two cores, where this measures."""
-    monkeypatch.setattr(search.packing, "machines", lambda: [Machine(cpus=2, gpus=0)])
+    monkeypatch.setattr(search.packing, "machines", lambda *_: [Machine(cpus=2, gpus=0)])
     monkeypatch.setattr(search.packing, "choose_host", lambda on_gpus: host())
     monkeypatch.setattr(search.packing, "facts_of", lambda _: describe_machine())
     monkeypatch.setattr(search.packing, "measure_on_cpus", measure)
@@ -377,7 +379,7 @@ def test_on_gpus_a_trial_has_the_part_of_one_that_does_most(monkeypatch: pytest.
         return measured((1, 1, 1000), (2, 1, 1900))
 
     monkeypatch.setattr(search.packing, "measure_on_gpu", measure)
-    monkeypatch.setattr(search.packing, "machines", lambda: [Machine(cpus=8, gpus=2)])
+    monkeypatch.setattr(search.packing, "machines", lambda *_: [Machine(cpus=8, gpus=2)])
     monkeypatch.setattr(search.packing, "choose_host", lambda on_gpus: host(8, 2, gpu="H100"))
     monkeypatch.setattr(search.packing, "facts_of", lambda _: describe_machine())
     settings = SearchSettings(num_trials=24)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import search.driver
+import search.watch
 from data.input_error import InputError
 from search.driver import check_limits
 from search.record import TrialRecord
@@ -28,7 +29,8 @@ def processes(folder: Path) -> dict[str, list[str]]:
 def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.driver, "machines", lambda *_: machines()[:1])  # one worker
+    for module in (search.driver, search.watch):
+        monkeypatch.setattr(module, "machines", lambda *_: machines()[:1])  # one worker
     interrupts: list[int] = []
 
     def interrupt(records: Sequence[TrialRecord], spent: float) -> None:

@@ -10,10 +10,10 @@ from ray.tune.experiment import Trial
 from ray.tune.registry import register_trainable
 from ray.tune.search import Searcher
 
-from search.driver import forget
 from search.patient_scheduler import PatientScheduler
 from search.placement import Placement, resources_of
 from search.resources import Needs
+from search.watch import forget
 from tests.search.paper_search import PaperTrial
 
 HALF = Needs(cpus=0.5, gpus=0.0)

@@ -13,9 +13,11 @@ from sqlalchemy.exc import OperationalError
 
 import search.outage
 from data.input_error import InputError
-from search.driver import export_best
+from model.config import TrainConfig
+from search.conclusion import keep_best
 from search.drivers import LONGEST_GAP, SECONDS_TO_LIVE, places_of_others
 from search.ending import set_aside, take_up
+from search.events import Events
 from search.halving import PromotingScheduler
 from search.leaderboard import read, read_run
 from search.record import TrialRecord, records_from_study
@@ -28,6 +30,8 @@ from search.study_address import check_database, read_address
 from search.warm_start import past_trials
 from tests.search.commands import SMALL, run_here, start
 from tests.search.postgresql import SECRET, USER, Server
+from tests.search.trainings import keep_model
+from tests.toys import colored_squares
 
 pytestmark = pytest.mark.drill
 
@@ -229,9 +233,9 @@ def test_the_best_model_of_another_is_named_and_not_looked_for_here(make: Make, 
     records = rows(other)
     run = RunFolder(path=tmp_path / "other" / tmp_path.name)
     for trial_id in (better, own):  # the first is here by chance
-        (run.trials / trial_id / "best").mkdir(parents=True)
+        keep_model(TrainConfig(depth=2, width=2), colored_squares("binary"), run.trials / trial_id, {})
     said: list[str] = []
-    exported = export_best(run, records, places_of_others(other.study), said.append)
+    exported = keep_best(run, records, Events(run.events, said.append), places_of_others(other.study), None)
     assert exported is not None and exported.trial_id == own
     (line,) = said
     assert line.startswith("another driver has the best model, t0000 (val_dice 0.9000): ")

@@ -7,6 +7,7 @@ import pandas
 import pytest
 
 import search.driver
+import search.watch
 from search.leaderboard import read
 from search.record import BAD_ENDINGS
 from search.resources import machines
@@ -24,7 +25,8 @@ MEASURED = ["seconds", "images_per_second", "peak_memory_mb"]  # what no two run
 @pytest.fixture
 def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trial at a time, so that it does not depend on chance which of them ends first."""
-    monkeypatch.setattr(search.driver, "machines", lambda *_: machines()[:1])
+    for module in (search.driver, search.watch):
+        monkeypatch.setattr(module, "machines", lambda *_: machines()[:1])
 
 
 @pytest.mark.usefixtures("one_worker")

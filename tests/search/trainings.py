@@ -3,8 +3,10 @@
 Workers load this file before they know what to do; what takes seconds to load is for those that do need it.
 """
 
+import errno
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -265,3 +267,36 @@ def epoch_report(epoch: int, dice: tuple[float | None, float | None]) -> "EpochR
         warnings=(f"loss_flat: for {epoch} epochs; raise learning_rate", f"odd_{'ab'[epoch % 2]}: so; do"),
         device="cpu",
     )
+
+
+def faulty(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
+    """Each of the first trials meets with another fault in its second epoch, once."""
+    from search.memory_guard import REASON_FILE
+
+    for report in traced(config, data, split, folder=folder, **more):
+        if report.epoch == 2 and not (folder / "met").exists():
+            (folder / "met").touch()
+            match folder.name:
+                case "t0001":
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                case "t0002":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "t0003":
+                    (folder / REASON_FILE).write_text("its machine ran low on memory while it held 9 GiB")
+                    os._exit(1)
+        yield report
+
+
+def hanging(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> "Iterator[EpochReport]":
+    """Is stopped in its second epoch, once, and hears nothing any more."""
+    for report in traced(config, data, split, folder=folder, **more):
+        if report.epoch == 2 and not (folder / "met").exists():
+            (folder / "met").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        yield report
+
+
+def mortal(*_: Any, **_more: Any) -> "Iterator[EpochReport]":
+    """Dies before its first epoch."""
+    os._exit(1)
+    yield
