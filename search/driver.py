@@ -23,12 +23,14 @@ from search.budget import Limits, remedy
 from search.distributed_trial import COORDINATOR, train_split
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
 from search.folds import train_over_folds
+from search.newcomers import Newcomers
+from search.nodes import mapped_files, versions_here
 from search.objectives import LATENCY
 from search.packing import PACKING, fewer_at_a_time
 from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord, records_from_study
-from search.resources import Needs, machines
+from search.resources import Needs, machines, may_end_with_ray
 from search.run_folder import RunFolder
 from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
@@ -112,7 +114,8 @@ def search(
         version=version,
     )
     placement = Placement(searcher, needs)
-    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, say)
+    newcomers = Newcomers((run.path.absolute(), *mapped_files(data)))
+    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, say, newcomers)
 
     def over() -> str:
         records = records_by_ending(searcher.study) if limits.reads_records else []
@@ -126,6 +129,7 @@ def search(
         folder=run.trials.absolute(),
         needs=needs,
         times_network=LATENCY in settings.objective,
+        versions=versions_here(),
     )
     resources = resources_of if len(splits) == 1 or needs.workers > 1 else COORDINATOR
     tuner = tune.Tuner(
@@ -141,7 +145,7 @@ def search(
         ),
     )
     try:
-        with ending.interruptible(own_ray=settings.address is None):
+        with ending.interruptible(own_ray=not may_end_with_ray(settings.address)):
             if not ending.stop_all():
                 tuner.fit()
         reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
@@ -220,10 +224,12 @@ class Watch(tune.Callback):
         spent: float,
         look: Look,
         say: Say,
+        newcomers: Newcomers,
     ) -> None:
         self.records: list[TrialRecord] = []
         self._searcher = searcher
         self._placement = placement
+        self._newcomers = newcomers
         self._run = run
         self._class_names = class_names
         self._objectives = objectives
@@ -255,8 +261,18 @@ class Watch(tune.Callback):
             self._next_look = now + max(SECONDS_BETWEEN_LOOKS, taken / SHARE_OF_LOOKING)
         if now >= self._next_count:
             self._make_room()
-            self._searcher.set_max_concurrency(max(1, self._placement.needs.fit(machines())))
-            self._next_count = now + SECONDS_BETWEEN_COUNTS
+            self._count_machines()
+            self._next_count = now + (SECONDS_BETWEEN_LOOKS if self._newcomers.asked else SECONDS_BETWEEN_COUNTS)
+
+    def _count_machines(self) -> None:
+        """Lets as many trials run as fit on the machines that there are now, and says who has joined."""
+        joined, refused = self._newcomers.look()
+        at_once = self._placement.needs.fit(machines(self._newcomers.shut_out))
+        self._searcher.set_max_concurrency(max(1, at_once))
+        for line in refused:
+            self._say(line)
+        for address in joined:
+            self._say(f"machine {address} joined: {at_once} trial{'s' * (at_once != 1)} at a time")
 
     def _make_room(self) -> None:
         """Lets fewer trials share a GPU where its memory does not suffice for so many."""

@@ -25,9 +25,10 @@ from search.held_out import (
     read_readings,
     score_models,
 )
+from search.nodes import check_nodes, mapped_files, versions_here
 from search.packing import PACKING, pack
 from search.record import BAD_ENDINGS, TrialRecord, records_from_study
-from search.resources import check_shared, machines, running_ray
+from search.resources import check_shared, joins_cluster, machines, running_ray
 from search.run import NO_MODEL, read_saved
 from search.run_folder import RunFolder, check_same_data, describe_data, held
 from search.settings import SearchSettings
@@ -121,6 +122,8 @@ def finals(
             from search.study import read_study
 
             check_shared(folder.path)
+            if joins_cluster(address):
+                check_nodes(mapped_files(data))
             limits = Limits(trials=len(trials) * seeds, max_epochs=trials[0].config["max_epochs"], folds=len(splits))
             space = parse_space(saved.get("space", ()), pinned=asked.pinned)
             before = read_study(folder.journal).user_attrs.get(PACKING)
@@ -129,7 +132,9 @@ def finals(
             if packing.words:
                 console.print(packing.words)
             place = (folder.path / FINALS).absolute()
-            work = SharedWork(data=data, splits=splits, train=None, folder=place, needs=packing.needs)
+            work = SharedWork(
+                data=data, splits=splits, train=None, folder=place, needs=packing.needs, versions=versions_here()
+            )
             stage = Finals(run=folder, work=work, shared=ray.put(work), records=records, console=console)
             train_finalists(stage, trials, seeds)
             return conclude(stage)

@@ -1,11 +1,12 @@
 """The machines of a search: starts or joins Ray without a word, and says how many trials fit on them."""
 
+import json
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from data.input_error import InputError
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("data", "model", "search")
 SECONDS_TO_ANSWER = 3.0
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray, for who is started by `ray job submit`
 
 # Set before Ray is imported: no word to its makers, no workers that nobody asked for, and Tune without its own log
 # files, snapshots of its state, changes of folder and handling of Ctrl-C, for all of which the search has its own way.
@@ -88,6 +90,34 @@ class Needs:
         return sum(map(min, by_cpus, by_gpus)) // self.workers
 
 
+def in_job() -> bool:
+    """Whether this process was started by `ray job submit`, on the cluster that is meant then."""
+    return JOB in os.environ
+
+
+def joins_cluster(address: str | None) -> bool:
+    """Whether the search runs on a Ray that is there already: the one at the address, or that of the job."""
+    return address is not None or in_job()
+
+
+def may_end_with_ray(address: str | None) -> bool:
+    """Whether who ends this process by SIGTERM may end the Ray at this address by the same one.
+
+    Not the one that we have started, nor that of a job, which is stopped alone.
+    """
+    return address is not None and not in_job()
+
+
+def code_to_send() -> dict[str, Any]:
+    """What Ray hands to all machines, so that workers there import the code that runs here.
+
+    A job's own folder has it already: its workers get that.
+    """
+    if in_job() and "working_dir" in (json.loads(os.environ[JOB]).get("runtime_env") or {}) and Path.cwd() == PROJECT:
+        return {}
+    return {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
+
+
 @contextmanager
 def running_ray(address: str | None) -> Iterator[None]:
     """A Ray to run trials on: one of its own on this machine, or the cluster at the address.
@@ -95,6 +125,8 @@ def running_ray(address: str | None) -> Iterator[None]:
     Inside a process that has joined Ray already, that Ray. Raises InputError when no cluster answers at the address.
     """
     os.environ.update(QUIET)
+    if address is None and joins_cluster(address):
+        address = "auto"
     if address is not None:
         find_cluster(address)
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries to join; one a second
@@ -107,12 +139,16 @@ def running_ray(address: str | None) -> Iterator[None]:
     if address is None:
         start_ray(quiet)
     else:
-        code = {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
         try:
             with silenced(), keeping_sigterm():
                 # For "auto", Ray itself finds the token of this machine's cluster.
-                ray.init(address=address, runtime_env=code, **quiet)
+                ray.init(address=address, runtime_env=code_to_send(), **quiet)
         except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+            if "Version mismatch" in str(error):
+                words = " ".join(str(error).split())
+                raise InputError(
+                    f"address {address!r}: {words} Search with the versions that the cluster has (docs/cluster.md)."
+                ) from error
             raise InputError(
                 f"address {address!r}: the cluster does not let us in; RAY_AUTH_MODE and the token must be the "
                 "cluster's own (docs/cluster.md)."
@@ -212,11 +248,12 @@ def greet(connection: socket.socket) -> None:
         raise OSError("what listens there is no Ray")
 
 
-def machines() -> list[Machine]:
-    """What the machines of the running Ray have."""
+def machines(shut_out: Collection[str] = ()) -> list[Machine]:
+    """What the machines of the running Ray have, but for those that get no trials (ids)."""
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in nodes if node["NodeID"] not in shut_out]
     return [Machine(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive]
 
 
@@ -238,6 +275,15 @@ def choose_needs(cpus: float | None, gpus: float | None, there: Sequence[Machine
             f"cpus_per_trial {cpus:g} and gpus_per_trial {gpus:g} fit on no machine: there is {found}; ask for less."
         )
     return needs
+
+
+def check_outlives_job(folder: Path) -> None:
+    """Raises InputError for a run in the folder of a Ray job, which Ray removes some time after the job has ended."""
+    if in_job() and folder.absolute().is_relative_to(Path.cwd()):
+        raise InputError(
+            f"storage {str(folder.parent)!r} lies in the folder of this job, and would go with it: "
+            "name one that outlives the job, as --storage /shared/runs."
+        )
 
 
 def check_shared(folder: Path) -> None:

@@ -18,11 +18,12 @@ from data.segmentation_data import Preparation, SegmentationData, Split, Splitti
 from data.split import split_data
 from search.budget import Limits, check_target, remedy
 from search.contradictions import check_conditions, check_settings
+from search.nodes import check_nodes, mapped_files
 from search.objectives import LATENCY, costs_of
 from search.packing import PACKING, Packing, pack
 from search.pareto import on_front
 from search.record import records_from_study, split_warnings
-from search.resources import Needs, check_shared, machines, running_ray
+from search.resources import Needs, check_outlives_job, check_shared, joins_cluster, machines, running_ray
 from search.run_folder import (
     RunFolder,
     check_same_data,
@@ -110,7 +111,10 @@ def search_in(
     with ExitStack() as running:
         with console.status("starting Ray"):
             running.enter_context(running_ray(settings.address))
+        check_outlives_job(folder.path)
         check_shared(folder.path)
+        if joins_cluster(settings.address):
+            check_nodes(mapped_files(data))
         with console.status("measuring how many trials share a machine"):
             before = None if study is None or settings.dry_run else study.user_attrs.get(PACKING)
             packing = pack(settings, limits, space, data, splits[0], anew=settings.dry_run, before=before)

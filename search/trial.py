@@ -3,13 +3,14 @@
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
 from search.curves import Curves
+from search.nodes import check_like
 from search.resources import PACKAGES, PROJECT, Needs
 
 ERROR_FILE = "error.txt"
@@ -35,19 +36,22 @@ class SharedWork:
     folder: Path
     needs: Needs
     times_network: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Reports:
     """Trains with these parameters and yields a report after every epoch, going on from where the folder stands.
 
     Each report has a `status`; the last one also `done`, and a `reason` when the training ended badly. Closed early,
-    it lets go of what it held. Raises RankLostError when another process of the training is gone: no fault of its own.
+    it lets go of what it held. Raises RankLostError when another process of the training is gone, and
+    MachineDiffersError where it must go on elsewhere: no fault of its own.
     """
     import torch
 
     from model.device import release_memory
     from model.distributed import RankLostError
 
+    check_like(work.versions)
     check_device(work.needs.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,21 +1,14 @@
-"""A search on a cluster that is there already, and the file that makes one of your own machines."""
+"""A search on a cluster that is there already."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import ray.autoscaler
-import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
 
 from data.input_error import InputError
 from search.leaderboard import read
 from search.resources import check_shared
-from tests.search.commands import PROJECT, SMALL, run_here, start
-
-CONFIG = yaml.safe_load((PROJECT / "cluster.yaml").read_text())
+from tests.search.commands import SMALL, start
 
 
 def nodes_of_trials() -> dict[str, str]:
@@ -61,34 +54,3 @@ def test_a_storage_that_some_machine_does_not_see_is_refused(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"storage '.*/runs' is not seen by machine .*: name a folder that all"):
         check_shared(tmp_path / "runs" / "mine")
     check_shared(tmp_path)
-
-
-def test_the_cluster_file_is_valid_by_rays_own_rules() -> None:
-    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
-    jsonschema.validate(CONFIG, schema)
-    complete = prepare_config(CONFIG)
-    validate_config(complete)
-    workers = complete["available_node_types"][complete["head_node_type"]]["min_workers"]
-    assert workers == complete["max_workers"] == len(CONFIG["provider"]["worker_ips"])
-
-
-def test_the_cluster_file_opens_nothing_to_strangers() -> None:
-    starts = [
-        command
-        for name in ("head_start_ray_commands", "worker_start_ray_commands")
-        for command in CONFIG[name]
-        if "ray start" in command
-    ]
-    assert len(starts) == 2
-    assert all("RAY_AUTH_MODE=token" in command and "RAY_USAGE_STATS_ENABLED=0" in command for command in starts)
-    assert "--dashboard-host=127.0.0.1" in starts[0]
-    assert "~/.ray/auth_token" in CONFIG["file_mounts"]
-
-
-@pytest.mark.parametrize("page", ["cluster.yaml", "docs/cluster.md"])
-def test_the_commands_that_search_on_it_can_be_read(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = (PROJECT / page).read_text().splitlines()
-    commands = [line.split("-m search.run ")[1].strip() for line in lines if "-m search.run --address auto" in line]
-    assert len(commands) == 1
-    assert run_here(*commands[0].split(), "--print-config") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["address"] == "auto"

@@ -28,7 +28,9 @@ from tests.toys import colored_squares
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def search_in(folder: Path, training: Any, look: Any = lambda records, spent: None, **asked: Any) -> Outcome:
+def search_in(
+    folder: Path, training: Any, look: Any = lambda records, spent: None, say: Any = lambda _: None, **asked: Any
+) -> Outcome:
     """A search on coloured squares, in this folder."""
     settings = SearchSettings(**{"max_epochs": 3, "scheduler": "none", "space": QUICK} | asked)
     data = colored_squares("binary")
@@ -40,6 +42,7 @@ def search_in(folder: Path, training: Any, look: Any = lambda records, spent: No
         RunFolder(path=folder),
         choose_needs(settings.cpus_per_trial, settings.gpus_per_trial, machines()),
         look=look,
+        say=say,
         train=training,
     )
 

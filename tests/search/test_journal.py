@@ -131,7 +131,7 @@ def test_it_is_waited_for_within_about_a_second_when_a_trial_is_better_and_not_m
     clock.monotonic = lambda: clock.now
     monkeypatch.setattr(search.searcher, "time", clock)
     searcher = searcher_on(path)
-    watch = Watch(searcher, None, None, (), (), 0.0, None, None)  # type: ignore[arg-type]
+    watch = Watch(searcher, None, None, (), (), 0.0, None, None, None)  # type: ignore[arg-type]
     watch._next_look = watch._next_count = math.inf
     searcher.suggest("a")
     for seconds, better, waits in ((1.1, 0.5, 1), (0.5, 0.6, 0), (0.6, None, 1), (9.0, None, 0), (0.1, 0.3, 0)):

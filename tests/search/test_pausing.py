@@ -28,7 +28,7 @@ def processes(folder: Path) -> dict[str, list[str]]:
 def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.driver, "machines", lambda: machines()[:1])  # one worker
+    monkeypatch.setattr(search.driver, "machines", lambda *_: machines()[:1])  # one worker
     interrupts: list[int] = []
 
     def interrupt(records: Sequence[TrialRecord], spent: float) -> None:

@@ -10,6 +10,7 @@ import torch
 from model.device import PROCESS_MEMORY, peak_memory_mb
 from model.diagnose import TrainingFailure
 from model.train import train
+from search.nodes import MachineDiffersError
 from search.record import TrialRecord
 from search.resources import Needs
 from search.trial import (
@@ -127,6 +128,21 @@ def test_a_trial_that_shares_a_gpu_says_so_when_memory_does_not_suffice(
     (report,) = train_and_report(PARAMS, tmp_path / "t0000", work, work.splits[0])
     assert (report["status"], report["devices"]) == ("out_of_memory", gpus)
     assert report["reason"].startswith(words)
+
+
+def test_a_trial_on_a_machine_of_other_versions_goes_on_elsewhere(tmp_path: Path) -> None:
+    data = colored_squares("binary")
+    work = SharedWork(
+        data=data,
+        splits=(split_in_two(data),),
+        train=None,
+        folder=tmp_path,
+        needs=Needs(cpus=1.0, gpus=0.0),
+        versions={"torch": "1.0"},
+    )
+    with pytest.raises(MachineDiffersError, match=r"this machine has torch .* \(here 1\.0\)"):
+        next(train_and_report(PARAMS, tmp_path / "t0000", work, work.splits[0]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parameters_are_checked_in_the_worker_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ MEASURED = ["seconds", "images_per_second", "peak_memory_mb"]  # what no two run
 @pytest.fixture
 def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trial at a time, so that it does not depend on chance which of them ends first."""
-    monkeypatch.setattr(search.driver, "machines", lambda: machines()[:1])
+    monkeypatch.setattr(search.driver, "machines", lambda *_: machines()[:1])
 
 
 @pytest.mark.usefixtures("one_worker")
