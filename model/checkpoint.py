@@ -4,6 +4,7 @@ A model folder holds `model.safetensors` and `config.yaml`, and `scores.json` wh
 `last.safetensors` is enough to go on.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from model.unet import UNet, build_unet
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 SCORES = "scores.json"
+CHECKSUM = "sha256"  # the entry of a file of tensors that has it
 ENSEMBLE = "ensemble.yaml"  # in a folder of several models that answer together (model/ensemble.py)
 
 
@@ -169,11 +171,15 @@ def read_card(path: Path) -> ModelCard:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes tensors and facts (JSON values) into one safetensors file that is replaced as a whole."""
-    dense = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    """Writes tensors and facts (JSON values) into one safetensors file that is replaced as a whole.
+
+    Its head has a checksum of them all. Raises OSError when it cannot be written.
+    """
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    words = json.dumps(facts)
     with replacing(path) as waiting:
         try:
-            save_file(dense, waiting, metadata={"facts": json.dumps(facts)})
+            save_file(dense, waiting, metadata={"facts": words, CHECKSUM: _checksum(dense, words)})
         except SafetensorError as error:  # of a disk that is full, for one
             raise OSError(str(error)) from error
 
@@ -182,12 +188,26 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts of a file by `save_tensors`. Raises InputError when it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            written = file.metadata() or {}
+            words = written.get("facts", "{}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if written.get(CHECKSUM, "") not in ("", _checksum(tensors, words)):  # older files have none
+            raise ValueError("it does not have its checksum any more")
+        return tensors, json.loads(words)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{str(path)!r} is damaged ({error}); take another checkpoint, or begin anew elsewhere."
         ) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor], words: str) -> str:
+    """SHA-256 of the words and of all tensors, which are dense and on the CPU, as hexadecimal digits."""
+    digest = hashlib.sha256(words.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_thresholds(entries: Mapping[str, Any]) -> tuple[float, ...]:

@@ -31,11 +31,12 @@ from model.distributed import ranks_here
 from model.epoch import NotFinite, train_epoch
 from model.history import HISTORY, add_to_history
 from model.judge import judge
+from model.kept_states import drop_states, keep_state, mend_state
 from model.latency import measure_latency
 from model.progress import EpochReport
 from model.repeat import read_like, split_like
 from model.start import TRANSFER, begin, go_back, prepare
-from model.state import load_state, restore, save_state, take_snapshot
+from model.state import load_state, restore, take_snapshot
 from model.transfer import check_init_from
 
 SECONDS_BETWEEN_SAVES = 60.0  # of the state, inside an epoch and over epochs that are not judged
@@ -107,7 +108,7 @@ def train(
             return  # the first of several processes writes it
         before = state.progress.seconds
         state.moved(seconds=before + time.perf_counter() - started)
-        save_state(folder / LAST, state, card)
+        keep_state(folder / LAST, state, card)
         state.moved(seconds=before)
         saved = time.monotonic()
 
@@ -186,7 +187,9 @@ def train(
                     {"epoch": epoch, "val_dice": val.dice},
                     judged={"epoch": epoch, **judgement.as_mapping(data.class_names, look.image_names)},
                 )
-            save_state(folder / LAST, state, card)
+            keep_state(folder / LAST, state, card)
+            if epoch == config.max_epochs:
+                drop_states(folder / LAST)
             saved = time.monotonic()
         yield report
 
@@ -233,6 +236,9 @@ def main(
     chosen = choose_device(device)
     if config.init_from not in ("", IMAGENET):
         config = replace(config, init_from=str(Path(config.init_from).absolute()))
+    mended = mend_state(folder / LAST) if resume else ""
+    if mended:
+        print(f"warning: {mended}")
     goes_on = resume and (folder / LAST).exists()
     if not goes_on:
         check_init_from(config)

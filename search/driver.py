@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from search import leaderboard
 from search.budget import Limits, remedy
 from search.distributed_trial import COORDINATOR, train_split
 from search.ending import Ending, WorkersEnd, records_by_ending, set_aside, take_up
+from search.events import Events, Say
 from search.folds import train_over_folds
 from search.objectives import LATENCY
 from search.packing import PACKING, fewer_at_a_time
@@ -35,7 +36,7 @@ from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
 from search.study import open_study
-from search.trial import SharedWork, Train
+from search.trial import EVENT, SharedWork, Train
 
 RESTARTS = 2  # of a trial whose process died
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
@@ -46,7 +47,6 @@ SECONDS_SPENT = "seconds"
 CONCLUDED = "concluded"
 
 Look = Callable[[list[TrialRecord], float], None]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,7 @@ def search(
     handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
     used in place of `model.train.train`. Raises InputError for a study that cannot be continued.
     """
+    events = Events(run.events, say)
     study = open_study(run.journal, settings.objective)
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
@@ -112,7 +113,7 @@ def search(
         version=version,
     )
     placement = Placement(searcher, needs)
-    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, say)
+    watch = Watch(searcher, placement, run, data.class_names, settings.objective, spent, look, events)
 
     def over() -> str:
         records = records_by_ending(searcher.study) if limits.reads_records else []
@@ -219,7 +220,7 @@ class Watch(tune.Callback):
         objectives: tuple[str, ...],
         spent: float,
         look: Look,
-        say: Say,
+        events: Events,
     ) -> None:
         self.records: list[TrialRecord] = []
         self._searcher = searcher
@@ -229,13 +230,25 @@ class Watch(tune.Callback):
         self._objectives = objectives
         self._began = time.monotonic() - spent
         self._look = look
-        self._say = say
+        self._events = events
         self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
         self._next_look = self._next_count = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes a copy of itself to disk when it starts, which nobody reads; the screen cannot be copied.
         return {}
+
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002 - Ray's signature
+        trials: list[Any],  # noqa: ARG002
+        trial: Any,
+        result: Mapping[str, Any],
+        **info: Any,  # noqa: ARG002
+    ) -> None:
+        """Tells what befell a trial in its worker."""
+        if result.get(EVENT):
+            self._events.tell(f"trial {trial.config[TRIAL_ID]}: {result[EVENT]}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Lets go of a trial that has ended."""
@@ -267,7 +280,7 @@ class Watch(tune.Callback):
             self._placement.needs = needs
             self._of_earlier_needs = frozenset(one.trial_id for one in self.records)
             words = f"memory did not suffice for trials that share a GPU: from now on each has {needs.gpus:g} of one"
-            self._say(words)
+            self._events.tell(words)
             before = self._searcher.study.user_attrs.get(PACKING)
             if before is not None:
                 changed = {**before, "needs": asdict(needs), "words": words}

@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "study.log"
 
     @property
+    def events(self) -> Path:
+        """What befell the search, a line each."""
+        return self.path / "events.log"
+
+    @property
     def leaderboard(self) -> Path:
         """The table of trials."""
         return self.path / "leaderboard.csv"

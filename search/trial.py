@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
 from model.config import TrainConfig
 from search.curves import Curves
 from search.resources import PACKAGES, PROJECT, Needs
 
+EVENT = "event"  # where a report has what befell the trial, in words
 ERROR_FILE = "error.txt"
 SAMPLE = "sample.png"
 
@@ -68,6 +70,7 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
     from model.train import BEST
 
     config = TrainConfig.from_mapping(params)
+    event = mend(folder)
     epochs: Any = start_training(config, folder, work, split)
     checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()
     with closing(epochs), closing(Curves(folder)) as curves:
@@ -82,7 +85,21 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
                 "checkpoint": checkpoint,
                 "devices": work.needs.devices,
                 "done": done,
+                EVENT: event,
             }
+            event = ""
+
+
+def mend(folder: Path) -> str:
+    """Sees to it that the training in the folder goes on from a whole state, or begins anew; what was amiss, or ""."""
+    from model.kept_states import drop_states, mend_state
+    from model.train import LAST
+
+    try:
+        return mend_state(folder / LAST)
+    except InputError:
+        drop_states(folder / LAST, all_of_them=True)
+        return "its last state was damaged, and so was the one before it: it begins anew"
 
 
 def start_training(config: TrainConfig, folder: Path, work: SharedWork, split: Split) -> Iterator[Any]:

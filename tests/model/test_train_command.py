@@ -21,6 +21,7 @@ from model import train as training
 from model.checkpoint import CONFIG, WEIGHTS, ModelCard, load_model, load_tensors, read_card, save_model
 from model.config import TrainConfig
 from model.history import HISTORY
+from model.kept_states import PREVIOUS
 from model.start import TRANSFER
 from model.train import BEST, FAILURE, LAST, train
 from tests.toys import colored_squares, split_in_two, write_folder
@@ -254,7 +255,7 @@ def test_a_training_that_was_killed_before_it_was_judged_goes_on(
     monkeypatch.setattr(training, "judge", None)
     with pytest.raises(TypeError):
         list(train(replace(TINY, max_epochs=3, evaluate_every=3), data, split_data(data)[0], folder=folder))
-    assert list(names_in(folder)) == [LAST]
+    assert list(names_in(folder)) == [PREVIOUS, LAST]
     assert run_module("model.train", *options, "--resume") == 0
     assert list(names_in(folder)) == [BEST, HISTORY, LAST]
 
