@@ -4,6 +4,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ class Fault:
 
     happens: a sentence for the table. strike: does it. says: what the search says of it, in one line. constants: numbers
     of the product's that the drill makes smaller. nodes: there when the search begins. earliest, latest: between which
-    shares of all epochs it strikes. forgiven: epochs that a trial may have to train once more. sessions: whether it may
-    take another session to come to its end, and how often.
+    shares of all epochs it strikes. forgiven: epochs that a trial may have to train once more. resumed: whether the search
+    may end at it, with a message, and is then started again. holds: what must hold besides, and does not, in words.
+    storage: makes the folder of the run, in the drill's.
     """
 
     happens: str
@@ -61,8 +63,9 @@ class Fault:
     earliest: float = 0.03
     latest: float = 0.8
     forgiven: int = 0
+    resumed: bool = False
     holds: Callable[[Scene], list[str]] = lambda _: []
-    storage: Callable[[Path], Path] = lambda folder: folder / "runs"
+    storage: Callable[[Path], AbstractContextManager[Path]] = lambda folder: nullcontext(folder / "runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +108,11 @@ def run_drill(name: str, fault: Fault, seed: int, folder: Path, undisturbed: Res
     moment = chance.randint(round(fault.earliest * TRIALS * EPOCHS), round(fault.latest * TRIALS * EPOCHS))
     later = chance.random() * 0.6
     surroundings = {**environment(folder, fault.constants), **fault.environment}
-    search = Search(folder, fault.storage(folder))
-    with running_cluster(folder / "nodes", surroundings, fault.nodes) as cluster:
+    with (
+        fault.storage(folder) as storage,
+        running_cluster(folder / "nodes", surroundings, fault.nodes) as cluster,
+    ):
+        search = Search(folder, storage)
         scene = Scene(folder=folder, cluster=cluster, search=search, chance=chance)
         search.start(cluster)
         try:
@@ -115,7 +121,8 @@ def run_drill(name: str, fault: Fault, seed: int, folder: Path, undisturbed: Res
             search.kill()
             if scene.cluster is not cluster:
                 scene.cluster.close()
-    said = [line.strip() for line in search.told().splitlines() if fault.says and re.search(fault.says, line)]
+        told = search.told()
+    said = [line.strip() for line in told.splitlines() if fault.says and re.search(fault.says, line)]
     if fault.says and not said:
         wrong.append(f"nothing says {fault.says!r}")
     return Report(
@@ -140,8 +147,12 @@ def _strike(scene: Scene, fault: Fault, moment: int, later: float, undisturbed: 
     if not wait_until(lambda: search.ended, SECONDS_TO_END):
         return ["the search did not end: " + search.told()]
     assert search.driver is not None
+    if fault.resumed and search.driver.returncode != 0:
+        search.start(scene.cluster)
+        if not wait_until(lambda: search.ended, SECONDS_TO_END):
+            return ["the search did not end when it was resumed: " + search.told()]
     wrong = [] if search.driver.returncode == 0 else [f"it ended with {search.driver.returncode}"]
-    wrong += broken(
-        search, scene.folder, before, undisturbed, forgiven=fault.forgiven, spoilt=frozenset(scene.spoilt)
-    )
+    wrong += broken(search, scene.folder, before, undisturbed, forgiven=fault.forgiven, spoilt=frozenset(scene.spoilt))
+    if "Traceback" in search.told():
+        wrong.append("the screen shows a traceback")
     return wrong + fault.holds(scene)

@@ -118,7 +118,13 @@ class Node:
         ray += [f"--node-ip-address={self.address}", f"--object-store-memory={OBJECT_STORE}"]
         if is_head:
             # The path of a socket has at most 107 characters.
-            return [*ray, "--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self._cluster.scratch}"]
+            return [
+                *ray,
+                "--head",
+                f"--port={PORT}",
+                "--include-dashboard=false",
+                f"--temp-dir={self._cluster.scratch}",
+            ]
         return [*ray, f"--address={self._cluster.address}"]
 
     def wait(self) -> None:

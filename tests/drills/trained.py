@@ -37,9 +37,7 @@ def kept_epochs(lines: Sequence[Line]) -> int:
 def under_way(lines: Sequence[Line], epochs: int) -> list[Line]:
     """Of each trial that a living process trains, its last line."""
     last = {line.trial: line for line in lines}
-    return [
-        line for line in last.values() if line.epoch < epochs and Path(f"/proc/{line.process}/ns/net").exists()
-    ]
+    return [line for line in last.values() if line.epoch < epochs and Path(f"/proc/{line.process}/ns/net").exists()]
 
 
 def starts_from_behind(lines: Sequence[Line], forgiven: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 A node's processes and the driver find this by PYTHONPATH. DRILL_FOLDER: a folder that all share; DRILL_PACE: seconds that
 each epoch takes longer, so that there is time to strike; DRILL_CONSTANTS: as JSON, module -> name -> value, numbers of the
-product's that would make a drill too long.
+product's that would make a drill too long; DRILL_MEMORY: bytes that a machine has; DRILL_CLOCK: whether it may be turned.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any
 FOLDER = Path(os.environ.get("DRILL_FOLDER", "/nonexistent"))
 PACE = float(os.environ.get("DRILL_PACE", "0"))
 CONSTANTS: dict[str, dict[str, Any]] = json.loads(os.environ.get("DRILL_CONSTANTS", "{}"))
+MEMORY = int(os.environ.get("DRILL_MEMORY", "0"))
 LEAK = 16 << 20  # bytes, every tenth of a second
 
 
@@ -54,20 +55,26 @@ def misbehave(trial: str, epoch: int) -> None:
 
 def watch_training(module: ModuleType) -> None:
     """Tells from which epoch a training goes on, and of every epoch that is on disk."""
-    begin, save_state = module.begin, module.save_state
+    begin, keep_state = module.begin, module.keep_state
 
     def begin_and_tell(lesson: Any, data: Any, split: Any, card: Any, folder: Any, kept: Any) -> Any:
         state = begin(lesson, data, split, card, folder, kept)
         tell("began", folder.name, state.progress.epoch)
         return state
 
-    def save_and_tell(path: Path, state: Any, *others: Any) -> None:
+    def keep_and_tell(path: Path, state: Any, *others: Any) -> None:
         time.sleep(PACE)
-        save_state(path, state, *others)
+        keep_state(path, state, *others)
         tell("kept", path.parent.name, state.progress.epoch)
         misbehave(path.parent.name, state.progress.epoch)
 
-    module.begin, module.save_state = begin_and_tell, save_and_tell  # type: ignore[attr-defined]
+    module.begin, module.keep_state = begin_and_tell, keep_and_tell  # type: ignore[attr-defined]
+
+
+def shrink_machine(module: ModuleType) -> None:
+    """Lets the guard of a trial's memory see a machine that has less, of which the trial alone takes."""
+    module.total_memory = lambda: MEMORY  # type: ignore[attr-defined]
+    module.memory_in_use = lambda: module.private_memory() / MEMORY  # type: ignore[attr-defined]
 
 
 def shift_clock() -> None:
@@ -90,6 +97,7 @@ class Changes(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
         """Finds the modules that are to be changed, and leaves all others to Python."""
         changes: list[Callable[[ModuleType], None]] = [watch_training] if name == "model.train" else []
+        changes += [shrink_machine] if name == "search.memory_guard" and MEMORY else []
         if not (changes or name in CONSTANTS):
             return None
         spec = PathFinder.find_spec(name, path)
