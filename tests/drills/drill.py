@@ -1,4 +1,4 @@
-"""One drill: a search on a cluster of three nodes is struck at a random moment, and must come out as if it had not been."""
+"""One drill: a search on several nodes is struck at a random moment, and must come out as if it had not been."""
 
 import random
 import re
@@ -47,11 +47,11 @@ class Scene:
 class Fault:
     """What may happen to a search.
 
-    happens: a sentence for the table. strike: does it. says: what the search says of it, in one line. constants: numbers
-    of the product's that the drill makes smaller. nodes: there when the search begins. earliest, latest: between which
-    shares of all epochs it strikes. forgiven: epochs that a trial may have to train once more. resumed: whether the search
-    may end at it, with a message, and is then started again. holds: what must hold besides, and does not, in words.
-    storage: makes the folder of the run, in the drill's.
+    happens: a sentence for the table. strike: does it. says: what the search says of it, in one line. constants,
+    environment: what all processes are given (see `spy/sitecustomize.py`). nodes: there when the search begins.
+    earliest, latest: between which shares of all epochs it strikes. forgiven: epochs that a trial may have to train
+    once more. resumed: whether the search may end at it, with a message, and is then started again. holds: what must
+    hold besides, and does not, in words. storage: makes the folder of the runs, in the drill's.
     """
 
     happens: str

@@ -182,10 +182,12 @@ class Cluster:
 
     def ask(self, code: str) -> str:
         """What a line of Python, which has Ray, prints on the head; empty where it fails."""
-        quiet = "import ray, logging, functools; ray.init = functools.partial(ray.init, logging_level=50, log_to_driver=False); "
+        quiet = "import ray, functools; ray.init = functools.partial(ray.init, logging_level=50, log_to_driver=False); "
         environment = {name: value for name, value in self.environment.items() if name != "PYTHONPATH"}
         command = self.head.network.inside(sys.executable, "-c", quiet + code)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS_TO_START)
+        done = subprocess.run(
+            command, check=False, env=environment, capture_output=True, text=True, timeout=SECONDS_TO_START
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""The drill's log of epochs, written by the workers themselves (`spy/sitecustomize.py`): who trained what, and where."""
+"""The drill's log of epochs, written by the workers (`spy/sitecustomize.py`): who trained what, and where."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""What every Python of a drill runs first, the product's own unchanged: it tells of each epoch, and misbehaves on demand.
+"""What every Python of a drill runs first: it tells of each epoch, and misbehaves on demand. The product is unchanged.
 
-A node's processes and the driver find this by PYTHONPATH. DRILL_FOLDER: a folder that all share; DRILL_PACE: seconds that
-each epoch takes longer, so that there is time to strike; DRILL_CONSTANTS: as JSON, module -> name -> value, numbers of the
-product's that would make a drill too long; DRILL_MEMORY: bytes that a machine has; DRILL_CLOCK: whether it may be turned.
+A node's processes and the driver find this by PYTHONPATH. DRILL_FOLDER: a folder that all share; DRILL_PACE: seconds
+that each epoch takes longer, so that there is time to strike; DRILL_CONSTANTS: as JSON, module -> name -> value,
+numbers of the product's that would make a drill too long; DRILL_MEMORY: bytes that a machine has; DRILL_CLOCK: whether
+the clock may be turned.
 """
 
 import json
@@ -25,7 +26,7 @@ LEAK = 16 << 20  # bytes, every tenth of a second
 
 def tell(what: str, trial: str, epoch: int) -> None:
     """Adds a line to the drill's log, in one piece: who trained what."""
-    line = f"{what} {trial} {epoch} {os.getpid()} {os.readlink('/proc/self/ns/net')}\n"
+    line = f"{what} {trial} {epoch} {os.getpid()} {Path('/proc/self/ns/net').readlink()}\n"
     with (FOLDER / "epochs.log").open("a") as file:
         file.write(line)
 
