@@ -16,7 +16,7 @@ from tests.drills.trained import Line, kept_epochs, read_log, under_way
 
 NODES = 3
 SECONDS_TO_MOMENT = 240
-SECONDS_TO_END = 300
+SECONDS_TO_END = 420
 
 
 @dataclass(kw_only=True)

@@ -31,10 +31,14 @@ def result_of(run: Path) -> Result:
     frame = read(run / "leaderboard.csv").drop(columns=list(MEASURED), errors="ignore")
     rows = {str(row["trial_id"]): {name: repr(value) for name, value in row.items()} for _, row in frame.iterrows()}
     models = {file.parts[-3]: file for file in run.glob("trials/*/best/*.safetensors")}
-    weights = {trial: hashlib.sha256(file.read_bytes()).hexdigest() for trial, file in models.items()}
-    for file in (run / "best").glob("*.safetensors"):
-        weights["best"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Result(rows=rows, weights=weights)
+    models |= {"best": file for file in run.glob("best/*.safetensors")}
+    return Result(rows=rows, weights={trial: _weights_of(file) for trial, file in models.items()})
+
+
+def _weights_of(file: Path) -> str:
+    """A checksum of the numbers in a safetensors file, without its header, whose length its first 8 bytes are."""
+    content = file.read_bytes()
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
 
 
 def finished(run: Path) -> dict[str, Any]:

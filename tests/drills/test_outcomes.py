@@ -51,7 +51,7 @@ def search(tmp_path: Path) -> Search:
             )
         )
         (search.run / "trials" / name / FILE).parent.mkdir(parents=True)
-        (search.run / "trials" / name / FILE).write_text(name)
+        (search.run / "trials" / name / FILE).write_bytes(bytes(8) + name.encode())
     leaderboard.write(search.run / "leaderboard.csv", leaderboard.to_frame(records, ()))
     (tmp_path / "epochs.log").write_text(whole_log())
     return search
