@@ -30,8 +30,9 @@ def result_of(run: Path) -> Result:
     """What lies in the folder of the run."""
     frame = read(run / "leaderboard.csv").drop(columns=list(MEASURED), errors="ignore")
     rows = {str(row["trial_id"]): {name: repr(value) for name, value in row.items()} for _, row in frame.iterrows()}
-    models = {file.parts[-3]: file for file in run.glob("trials/*/best/*.safetensors")}
-    models |= {"best": file for file in run.glob("best/*.safetensors")}
+    # Of a trial by its name, and of the run by that of its folder.
+    files = [*run.glob("trials/*/best/*.safetensors"), *run.glob("best/*.safetensors")]
+    models = {"best" if file.parents[1] == run else file.parts[-3]: file for file in files}
     return Result(rows=rows, weights={trial: _weights_of(file) for trial, file in models.items()})
 
 
