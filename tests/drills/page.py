@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.drills.drill import Fault, Report
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- drills -->", "<!-- end of drills -->"
+BEGIN, END = "<!-- drills -->", "<!-- /drills -->"
 
 
 def write_table(faults: Mapping[str, Fault], reports: Sequence[Report]) -> None:
