@@ -13,6 +13,7 @@ from search.study import read_study
 from tests.drills.searches import EPOCHS, TRIALS, Search
 from tests.drills.trained import read_log, starts_from_behind
 
+LEFTOVERS = (".ray", "*.part", ".previous.safetensors", ".next.safetensors")  # of which none is to lie there at the end
 # How long and where, which no two runs share.
 MEASURED = ("seconds", "device", "images_per_second", "peak_memory_mb", "latency_ms")
 Row = dict[str, str]
@@ -74,6 +75,9 @@ def broken(
         again = [line for line in lines if line.trial == trial and line.what == "kept"]
         if len(again) != len({line.epoch for line in again}) or len(again) < EPOCHS:
             wrong.append(f"{trial} was trained again")
+    left = sorted(str(path.relative_to(search.run)) for name in LEFTOVERS for path in search.run.rglob(name))
+    if left:
+        wrong.append(f"{', '.join(left)} left behind")
     result = result_of(search.run)
     if set(result.rows) != set(undisturbed.rows):
         wrong.append(f"the leaderboard has {', '.join(sorted(result.rows))}")

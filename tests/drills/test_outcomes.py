@@ -88,6 +88,12 @@ def test_a_trial_that_begins_anew_is_found(search: Search, tmp_path: Path) -> No
     assert judge(search, finished(search.run), forgiven=2) == ["t0001 was trained again"]
 
 
+def test_what_is_left_behind_is_found(search: Search) -> None:
+    (search.run / "trials/t0001/.previous.safetensors").touch()
+    (search.run / "leaderboard.csv.part").touch()
+    assert judge(search) == ["leaderboard.csv.part, trials/t0001/.previous.safetensors left behind"]
+
+
 def test_other_numbers_weights_and_orders_are_found(search: Search) -> None:
     found = result_of(search.run)
     rows = {name: {**row, "val_dice": "0.55"} if name == "t0002" else row for name, row in found.rows.items()}
