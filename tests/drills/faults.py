@@ -118,6 +118,7 @@ def leak_was_ended(scene: Scene) -> list[str]:
 
 
 AGAIN = "lost its process and goes on from its last epoch"
+WAITS = "waiting until it works again|could not write"
 CUT_OFF = "the last session was cut off"
 FAULTS = {
     "worker_killed": Fault(happens="the process of a trial is killed", strike=kill_worker, says=AGAIN),
@@ -162,6 +163,7 @@ FAULTS = {
     "disk_full": Fault(
         happens="the disk of the run is full for 5 to 15 s",
         strike=fill_disk,
+        says=WAITS,
         storage=small_disk,
         resumed=True,
     ),
@@ -189,6 +191,7 @@ FAULTS = {
     "storage_fails": Fault(
         happens="the storage is gone for 10 to 40 s: an empty, read-only folder lies over it",
         strike=lose_storage,
+        says=WAITS,
         resumed=True,
     ),
     "clock_jumps": Fault(
