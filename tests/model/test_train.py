@@ -19,6 +19,7 @@ from data.windows import place
 from model import train as training
 from model.checkpoint import SCORES, WEIGHTS, load_model, load_tensors
 from model.judge import judge
+from model.kept_states import PREVIOUS
 from model.losses import LOSSES as LOSS_FUNCTIONS
 from model.losses import Target
 from model.start import set_pixel_statistics
@@ -162,7 +163,7 @@ def test_closing_the_generator_ends_the_training(
         if report.epoch == 2:
             epochs.close()  # type: ignore[attr-defined]
     assert epochs_run == [1, 2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [BEST, LAST]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [PREVIOUS, BEST, LAST]
 
 
 def test_nothing_is_kept_without_a_folder(

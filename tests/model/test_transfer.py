@@ -257,7 +257,7 @@ def test_no_model_a_broken_one_and_one_put_together_from_two_are_refused(
     (folder / WEIGHTS).write_bytes(b"no weights")
     assert "is damaged" in refusal_of(VESSELS, str(folder))
     (folder / CONFIG).write_text("depth: 3", encoding="utf-8")
-    assert "is no model configuration" in refusal_of(VESSELS, str(folder))
+    assert f"model configuration {str(folder / CONFIG)!r}: entry 'depth' is " in refusal_of(VESSELS, str(folder))
 
 
 @pytest.fixture(scope="module")

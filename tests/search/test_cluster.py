@@ -22,6 +22,7 @@ def nodes_of_trials() -> dict[str, str]:
     }
 
 
+@pytest.mark.drill
 def test_a_search_joins_a_cluster_and_uses_all_of_it(tmp_path: Path, ray_cluster: Any) -> None:
     before = nodes_of_trials()
     where = ("--storage", str(tmp_path), "--name", "mine", "--address", "auto")

@@ -67,7 +67,7 @@ def test_what_is_copied_to_the_machines_is_there(name: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_that_search_can_be_read(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (PROJECT / page).read_text().replace("\\\n", " ")
-    commands = re.findall(r"python -m search\.run (--[^#|`\n]*)", text)
+    commands = re.findall(r"(?:python -m search\.run |SEARCH=')(--[^#|`'\n]*)", text)
     assert commands
     for command in commands:
         assert run_here(*shlex.split(command), "--print-config") == 0

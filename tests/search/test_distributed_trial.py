@@ -133,6 +133,7 @@ class Trial:
         return next(self._reports)
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_trial_that_is_killed_takes_its_processes_with_it(tmp_path: Path) -> None:
     data = colored_squares("binary")

@@ -132,6 +132,7 @@ def test_cheap_trainings_come_first_where_time_of_devices_is_the_budget(
         search_in(tmp_path, traced, budget=budget)
 
 
+@pytest.mark.drill
 def test_at_a_limit_or_when_it_is_interrupted_a_search_ends_its_trials_and_goes_on_with_them(tmp_path: Path) -> None:
     outcome = search_in(tmp_path, endless, num_trials=3, budget="4epochs")
     reason = "budget 4epochs used up (4 of 4 epochs)"

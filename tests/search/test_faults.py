@@ -41,6 +41,7 @@ def test_each_fault_is_told_in_a_line_and_costs_no_epoch(tmp_path: Path) -> None
     assert next(record.reason for record in outcome.records if record.trial_id == "t0003") == reason
 
 
+@pytest.mark.drill
 def test_a_process_that_hears_nothing_any_more_is_ended_and_its_trial_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_process_that_hears_nothing_any_more_is_ended_and_its_trial_goes_on(
     assert int((tmp_path / "trials/t0000/met").read_text()) not in stopped
 
 
+@pytest.mark.drill
 def test_a_search_ends_in_which_process_after_process_dies_and_goes_on_when_that_is_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_search_ends_in_which_process_after_process_dies_and_goes_on_when_that
     assert [record.status for record in outcome.records] == ["completed"] * 2
 
 
+@pytest.mark.drill
 def test_trials_leave_a_machine_that_is_about_to_be_taken_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: Any
 ) -> None:

@@ -88,6 +88,7 @@ def test_whatever_happens_is_known_and_nothing_is_trained_twice(tmp_path: Path) 
     assert traces(tmp_path)["seed-3"] == "12"
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_training_of_several_processes_has_places_of_its_own_and_leaves_them(tmp_path: Path) -> None:
     seen: list[TrialRecord] = []

@@ -61,6 +61,7 @@ def wait_until_all_is_free() -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_score_is_the_mean_over_the_folds_whatever_happens_to_their_processes(tmp_path: Path) -> None:
     outcome = search_in(tmp_path, staged_with_trouble, num_trials=3, folds=3)

@@ -48,6 +48,7 @@ def test_a_search_goes_on_when_its_disk_has_room_again(
     assert out.count("works again after") == 1
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_whose_disk_stays_full_is_given_up_and_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import pytest
 
 import search.run
 from data.input_error import InputError
+from model.config import TrainConfig
 from search.driver import check_limits
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
@@ -17,7 +18,8 @@ from search.space import parse_space
 from search.study import read_study
 from tests.search.commands import SMALL, run_here, start
 from tests.search.test_driver import search_in, states
-from tests.search.trainings import QUICK, traced
+from tests.search.trainings import QUICK, keep_model, traced
+from tests.toys import colored_squares
 
 
 def die(*_: Any, **_more: Any) -> None:
@@ -45,7 +47,7 @@ def test_a_search_is_concluded_that_was_killed_at_its_limit(tmp_path: Path) -> N
     killed = StudySearcher(journal=journal, space=parse_space(QUICK), num_trials=3, seed=0, max_concurrent=1)
     killed.suggest("a")
     killed.on_trial_result("a", {"epoch": 2, "val_dice": 0.5, "checkpoint": "trials/t0000/best"})
-    (tmp_path / "trials/t0000/best").mkdir(parents=True)
+    keep_model(TrainConfig(depth=2, width=2), colored_squares("binary"), tmp_path / "trials/t0000", {})
     limits = SearchSettings(**asked).limits(3)
     check_limits(read_study(journal), limits, 1.0)
 

@@ -99,6 +99,7 @@ def test_machines_that_cannot_be_used_are_named_before_a_search_starts(
         check_nodes()
 
 
+@pytest.mark.drill
 def test_a_machine_that_joins_gets_trials_only_where_it_is_like_this_one(
     tmp_path: Path, ray_cluster: Any, older_numpy: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

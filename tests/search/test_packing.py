@@ -218,6 +218,7 @@ def short_of_memory(config: Any, *_: Any, folder: Path, **_more: Any) -> Any:
         yield epoch_report(epoch, (0.5, 0.5))
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_trials_that_begin_after_that_take_more_and_a_person_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

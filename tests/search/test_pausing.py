@@ -70,6 +70,7 @@ def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
     assert len({pid for pids in after.values() for pid in pids}) == 1
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_with_patience_those_that_wait_count_and_no_worker_is_started_for_another_trial(tmp_path: Path) -> None:
     asked = {"max_epochs": 9, "scheduler": "asha_promote", "patience": 5}
