@@ -47,7 +47,7 @@ cluster-test: $(CLUSTER_READY)
 	$(CLUSTER_BIN)/python -m tests.cluster.three_hosts
 
 cluster-search: $(CLUSTER_READY)
-	@$(CLUSTER_BIN)/ray dashboard $(CLUSTER) >/dev/null 2>&1 & tunnel=$$!; trap "kill $$tunnel" EXIT; \
+	@setsid $(CLUSTER_BIN)/ray dashboard $(CLUSTER) >/dev/null 2>&1 & tunnel=$$!; trap "kill -- -$$tunnel" EXIT; \
 	export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_API_SERVER_ADDRESS=http://localhost:8265; \
 	for try in 1 2 3 4 5 6 7 8 9 10; do $(CLUSTER_BIN)/ray job list >/dev/null 2>&1 && break; sleep 2; done; \
 	$(CLUSTER_BIN)/ray job submit --working-dir . -- python -m search.run $(SEARCH)

@@ -128,9 +128,9 @@ FAULTS = {
     "node_added_late": Fault(
         happens="a third node joins two",
         strike=add_node,
-        says=r"machine \S+ has joined",
+        says=r"machine \S+ joined",
         nodes=2,
-        latest=0.2,
+        latest=0.08,
         holds=late_node_trained,
     ),
     "network_cut_short": Fault(happens="a node is cut off for 1 to 5 s", strike=cut_for_a_moment),

@@ -139,6 +139,11 @@ class Node:
         self.network.kill()
         self._ray.wait()
 
+    def close(self) -> None:
+        """Ends it, and its network."""
+        self.network.close()
+        self._ray.wait()
+
     def cut(self) -> None:
         """Lets nothing through to it or from it, and tells nobody."""
         self._cluster.switch.run("ip", "link", "set", self._port, "nomaster")
@@ -202,7 +207,7 @@ class Cluster:
     def close(self) -> None:
         """Ends everything, and takes away what Ray wrote."""
         for node in self.nodes:
-            node.network.close()
+            node.close()
         self.switch.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 

@@ -85,7 +85,8 @@ def test_clusters_in_the_cloud_set_their_machines_up_as_our_own_and_grow_from_no
         "head_start_ray_commands",
         "worker_start_ray_commands",
     ):
-        assert config[part] == ours[part]
+        # The newer autoscaler is turned off where it cannot start the machines of a list.
+        assert config[part] == json.loads(json.dumps(ours[part]).replace("RAY_enable_autoscaler_v2=0 ", ""))
     head, gpu = config["available_node_types"]["head"], config["available_node_types"]["gpu"]
     assert head["resources"] == {"CPU": 0}, "nothing trains there"
     assert (gpu["min_workers"], gpu["max_workers"], gpu["resources"]["GPU"]) == (0, config["max_workers"], 1)

@@ -84,11 +84,10 @@ def test_a_real_disk_that_is_full_for_a_while_costs_nothing(small_disk: Path) ->
     try:
         while driver.poll() is None and not list(small_disk.glob("mine/trials/*/last.safetensors")):
             time.sleep(0.1)
-        with (small_disk / "filler").open("wb") as filler:
+        with (small_disk / "filler").open("wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(bytes(4096))
-                    filler.flush()
             except OSError as error:
                 assert error.errno == errno.ENOSPC
         time.sleep(15)

@@ -60,9 +60,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
 
 
 def wait_for_jobs(around: Mapping[str, str]) -> None:
-    """Waits until the head takes jobs."""
+    """Waits until the head takes jobs, which it does some seconds after it lists them."""
     for _ in range(60):
-        if ray("job", "list", around=around).returncode == 0:
+        if ray("job", "submit", "--no-wait", "--", "true", around=around).returncode == 0:
             return
         time.sleep(1)
     raise AssertionError("the head takes no jobs")
