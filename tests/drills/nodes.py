@@ -73,6 +73,12 @@ class Network:
                     found.append(int(entry.name))
         return found
 
+    def received(self) -> int:
+        """How many bytes have come to it from others since it began."""
+        lines = Path(f"/proc/{self.pid}/net/dev").read_text().splitlines()
+        (counters,) = (line.split(":")[1] for line in lines if line.strip().startswith("eth0:"))
+        return int(counters.split()[0])
+
     def kill(self) -> None:
         """Ends all processes inside at once, as a power cut does."""
         deadline = time.monotonic() + 20
@@ -114,8 +120,9 @@ class Node:
             )
 
     def _command(self, *, is_head: bool) -> list[str]:
-        ray = [str(Path(sys.prefix) / "bin" / "ray"), "start", "--block", "--num-cpus=1", "--num-gpus=0"]
-        ray += [f"--node-ip-address={self.address}", f"--object-store-memory={OBJECT_STORE}"]
+        cpus = self._cluster.cpus_of_head if is_head else 1
+        ray = [str(Path(sys.prefix) / "bin" / "ray"), "start", "--block", f"--num-cpus={cpus}", "--num-gpus=0"]
+        ray += [f"--node-ip-address={self.address}", f"--object-store-memory={self._cluster.object_store}"]
         if is_head:
             # The path of a socket has at most 107 characters.
             return [
@@ -156,8 +163,12 @@ class Node:
 class Cluster:
     """Several nodes and the switch between them; the first one is the head."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, cpus_of_head: int = 1, object_store: int = OBJECT_STORE
+    ) -> None:
+        """folder: for what the nodes print. object_store: bytes of it that each node has."""
         self.folder = folder
+        self.cpus_of_head, self.object_store = cpus_of_head, object_store
         self.scratch = tempfile.mkdtemp(prefix="drill", dir="/tmp")
         self.environment = {**environment, **IMPATIENT, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
         self.switch = Network()

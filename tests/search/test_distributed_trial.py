@@ -78,6 +78,7 @@ def first_process(folder: Path) -> Iterator[dict[str, Any]]:
         time.sleep(0.05)
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_the_first_process_has_shown_comes_before_the_bad_ending_of_another(tmp_path: Path) -> None:
     ending = {"status": "failed", "done": True}

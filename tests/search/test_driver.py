@@ -96,6 +96,7 @@ def test_every_ending_of_a_trial_has_its_row(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / ".ray").exists()
 
 
+@pytest.mark.drill
 def test_with_several_objectives_the_front_is_found_and_the_search_goes_on_with_them(tmp_path: Path) -> None:
     asked = {"objective": ("val_dice", "parameters", "latency_ms")}
     search_in(tmp_path, weighed, num_trials=2, **asked)

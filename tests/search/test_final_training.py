@@ -51,6 +51,7 @@ def traces(folder: Path) -> dict[str, str]:
     return {path.parent.name: path.read_text().replace("\n", "") for path in sorted(folder.glob(f"*/*/{TRACE}"))}
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_whatever_happens_is_known_and_nothing_is_trained_twice(tmp_path: Path) -> None:
     seen: dict[str, TrialRecord] = {}

@@ -93,6 +93,7 @@ def test_the_score_is_the_mean_over_the_folds_whatever_happens_to_their_processe
     assert table.folds.to_list()[:2] == [3, 3]
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_hopeless_trial_is_stopped_where_its_first_fold_is_judged(tmp_path: Path) -> None:
     asked = {"max_epochs": 8, "space": (*QUICK, "evaluate_every=3"), "scheduler": "asha", "folds": 2}
@@ -107,6 +108,7 @@ def test_a_hopeless_trial_is_stopped_where_its_first_fold_is_judged(tmp_path: Pa
     wait_until_all_is_free()
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_interrupted_trial_leaves_nothing_running_and_keeps_the_folds_that_are_through(tmp_path: Path) -> None:
     interrupts: list[int] = []

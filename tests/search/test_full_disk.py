@@ -36,6 +36,7 @@ class FullDisk:
         self.append(journal, content)
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_goes_on_when_its_disk_has_room_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

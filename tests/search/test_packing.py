@@ -441,6 +441,7 @@ def test_steps_are_counted_with_so_many_threads() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_trainings_run_side_by_side_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.packing_probe, "SECONDS_TO_BEGIN", 100.0)  # this machine may be busy with other tests

@@ -86,6 +86,7 @@ def test_the_command_refuses_it_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_over_folds_finds_out_how_much_of_a_model_is_worth_taking(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

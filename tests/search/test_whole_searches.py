@@ -51,6 +51,7 @@ def test_a_study_through_nan_out_of_memory_and_crashes_converges_and_explains_ev
     assert rows.set_index("trial_id")["rank"][best.trial_id] == 1
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("one_worker")
 def test_two_runs_with_one_seed_and_one_worker_have_the_same_leaderboard(tmp_path: Path) -> None:
     cells = write_folder(tmp_path / "cells", colored_squares("binary"))
