@@ -3,7 +3,7 @@
 Nodes are network namespaces of this machine, each with an address and a Ray of its own, told that it has one core, and
 held to half of one by the kernel (a control group's quota), so that three of them and the driver fit on two cores. The
 driver is on a head of its own, which trains nothing. Trials are real trainings, all alike: pictures of 320 pixels, a
-U-net of depth 2, two epochs.
+U-net of depth 2, one epoch.
 
 A rate is that of the middle of a search: the trials that end after each node has ended its first, over the time from
 then to the last end. What comes before (Ray's workers start, data are fetched) is in a column of its own. Efficiency is
@@ -38,9 +38,9 @@ ROUNDS = 3
 TRIALS_EACH = 7  # for each node
 SHARE = 0.5  # of a core, for each node
 GROUPS = Path("/sys/fs/cgroup")
-PICTURES, SIZE = 150, 320
-OBJECT_STORE = 200 << 20
-SPACE = "depth=2,width=8,batch_size=4,crop_size=128,epoch_pixels=400000,precision=float32,collapse_epochs=999"
+PICTURES, SIZE = 60, 320
+OBJECT_STORE = 160 << 20
+SPACE = "depth=2,width=4,batch_size=4,crop_size=128,epoch_pixels=100000,precision=float32,collapse_epochs=999"
 SECONDS_TO_END = 900
 GOAL = 0.95
 GOAL_BYTES = 1.5
@@ -111,7 +111,7 @@ def search_on(count: int, data: Path, size: int, folder: Path) -> Round:
             began = time.time()
             words = [
                 *("--data", str(data), "--size", str(SIZE), "--storage", str(folder), "--name", "scale"),
-                *("--address", cluster.address, "--searcher", "random", "--scheduler", "none", "--max-epochs", "2"),
+                *("--address", cluster.address, "--searcher", "random", "--scheduler", "none", "--max-epochs", "1"),
                 *("--num-trials", str(TRIALS_EACH * count), "--cpus-per-trial", "1", "--gpus-per-trial", "0"),
                 *("--space", SPACE),
             ]
