@@ -100,14 +100,19 @@ def _train_to_an_end(params: Mapping[str, Any], folder: Path, work: SharedWork, 
 
 
 def _train_patiently(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Split) -> Iterator[Report]:
-    """The training; when the disk is full, or does not answer, it waits, and goes on from the last state on it."""
-    failing_since, wait, told, event = None, FIRST_WAIT, 0, ""
+    """The training; when the disk is full, or does not answer, it waits, and goes on from the last state on it.
+
+    Meanwhile its last report comes again and again: it does not hang, and may be stopped.
+    """
+    failing_since, wait, event = None, FIRST_WAIT, ""
+    last: Report = {"epoch": 0}
     while True:
         try:
             with closing(_train(params, folder, work, split)) as reports:
                 for report in reports:
-                    if report["epoch"] > told:
-                        failing_since, wait, told = None, FIRST_WAIT, report["epoch"]
+                    if report["epoch"] > last["epoch"]:
+                        failing_since, wait = None, FIRST_WAIT
+                    last = report
                     yield {**report, EVENT: " and ".join(filter(None, (event, report[EVENT])))}
                     event = ""
         except OSError as error:
@@ -116,6 +121,8 @@ def _train_patiently(params: Mapping[str, Any], folder: Path, work: SharedWork, 
             failing_since = failing_since or time.monotonic()
             if time.monotonic() - failing_since >= 2 * PATIENCE:  # the driver, whose disk it may be, gives up first
                 raise GaveUpError(f"folder {str(folder)!r} cannot be written ({reason_of(error)})") from error
+            if last["epoch"]:
+                yield {**last, EVENT: ""}
             waited = time.monotonic() - failing_since + wait
             event = f"could not write ({reason_of(error)}), and goes on from its last epoch after {in_words(waited)}"
         else:

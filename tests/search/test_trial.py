@@ -1,5 +1,7 @@
 """One trial without Ray: what it reports, how it words its end, and that it lets go of what it held."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from search.record import TrialRecord
 from search.resources import Needs
 from search.trial import (
     ERROR_FILE,
+    EVENT,
     SAMPLE,
     SharedWork,
     failure_reason,
@@ -191,6 +194,28 @@ def test_a_disk_that_is_full_for_a_while_is_waited_for(tmp_path: Path, monkeypat
     monkeypatch.setattr(search.trial, "LONGEST_WAIT", 0.01)
     fill_disk(tmp_path)  # once: what is half-written is taken away again
     assert [report["status"] for report in run(tmp_path)] == ["running", "completed"]
+
+
+def test_a_trial_that_waits_for_its_disk_shows_that_it_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST_WAIT", "LONGEST_WAIT"):
+        monkeypatch.setattr(search.trial, name, 0.01)
+    failures = iter(range(3))
+
+    def full_at_times(*given: Any, **named: Any) -> Iterator[Any]:
+        for report in train(*given, **named):
+            yield report
+            if report.epoch == 1 and next(failures, None) is not None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    reports = run(tmp_path, full_at_times)
+    # The epoch itself; three times a sign of life, and what the resumed training begins with; the next epoch.
+    assert [report["epoch"] for report in reports] == [1, *[1, 1] * 3, 2]
+    assert [report["status"] for report in reports[-2:]] == ["running", "completed"]
+    events = [report[EVENT] for report in reports if report[EVENT]]
+    assert len(events) == 3
+    assert all(event.startswith("could not write (No space left on device), and goes on") for event in events)
 
 
 def test_a_disk_that_stays_full_is_no_fault_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
