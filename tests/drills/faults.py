@@ -72,8 +72,10 @@ def kill_cluster(scene: Scene) -> None:
 def damage_checkpoint(scene: Scene, damage: Callable[[Scene, Path], None]) -> None:
     """Ends the process that trains a trial, and damages the state from which it is to go on."""
     victim = scene.victim()
+    state = scene.search.run / "trials" / victim.trial / "last.safetensors"
+    assert wait_until(state.exists, 60), f"{victim.trial} keeps no state"
     os.kill(victim.process, signal.SIGKILL)
-    damage(scene, scene.search.run / "trials" / victim.trial / "last.safetensors")
+    damage(scene, state)
 
 
 def truncate(scene: Scene) -> None:
