@@ -30,7 +30,10 @@ def main() -> int:
         print(f"undisturbed: {', '.join(undisturbed.rows)}", flush=True)
         for name in asked.only:
             for seed in range(asked.seed, asked.seed + asked.moments):
-                report = run_drill(name, FAULTS[name], seed, folder / f"{name}-{seed}", undisturbed)
+                try:
+                    report = run_drill(name, FAULTS[name], seed, folder / f"{name}-{seed}", undisturbed)
+                except Exception as error:  # noqa: BLE001 - the other drills go on
+                    report = Report(fault=name, seed=seed, moment="", broken=(repr(error),), said="", seconds=0.0)
                 reports.append(report)
                 print(f"{name}, seed {seed}, {report.moment}: {verdict(report)} ({report.seconds:.0f} s)", flush=True)
     if asked.write:
