@@ -165,7 +165,7 @@ def mend(folder: Path) -> str:
         return mend_state(folder / LAST)
     except InputError:
         drop_states(folder / LAST, all_of_them=True)
-        return "its last state was damaged, and so was the one before it: it begins anew"
+        return "its last state was damaged, and there is no whole one before it: it begins anew"
 
 
 def start_training(config: TrainConfig, folder: Path, work: SharedWork, split: Split) -> Iterator[Any]:
