@@ -34,8 +34,8 @@ sys.path.insert(0, str(PROJECT))  # the drills know how to make nodes
 from tests.drills.nodes import Cluster, Node, lacking  # noqa: E402
 
 NODES = (1, 2, 3)
-ROUNDS = 3
-TRIALS_EACH = 7  # for each node
+ROUNDS = 2
+TRIALS_EACH = 6  # for each node
 SHARE = 0.5  # of a core, for each node
 GROUPS = Path("/sys/fs/cgroup")
 PICTURES, SIZE = 60, 320

@@ -3,13 +3,16 @@
 import errno
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 PATIENCE = 600.0  # seconds for which something that fails is tried again
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two tries
 
-# What a full disk, or a network folder whose server is away, says: it may be over in a while.
-PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN})
+# What a full disk, or a network folder whose server is away or which is not mounted, says: it may be over in a while.
+PASSING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EROFS}
+)
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
@@ -23,9 +26,14 @@ class GaveUpError(Exception):
     """A disk or storage has failed for longer than one waits; the message says which, and how. Nothing is broken."""
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether something may work in a while that failed like this: no room, no answer."""
-    return isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in PASSING)
+def is_passing(error: BaseException, home: Path | None = None) -> bool:
+    """Whether something may work in a while that failed like this: no room, no answer.
+
+    home: a folder that must be there: while it is gone, whatever fails may be over in a while.
+    """
+    if isinstance(error, StorageError):
+        return True
+    return isinstance(error, OSError) and (error.errno in PASSING or (home is not None and not home.is_dir()))
 
 
 def say_plainly(words: str) -> None:
@@ -39,18 +47,26 @@ def reason_of(error: BaseException) -> str:
     return " ".join(words.split())
 
 
-def outlast(do: Callable[[], Result], what: str, *, say: Say = say_plainly, patience: float | None = None) -> Result:
+def outlast(
+    do: Callable[[], Result],
+    what: str,
+    *,
+    say: Say = say_plainly,
+    patience: float | None = None,
+    home: Path | None = None,
+) -> Result:
     """What `do` gives, tried again while it fails in a way that may pass: for `PATIENCE` seconds, or as many as said.
 
     what: the disk or storage, in words. say: is handed one line when the waiting begins, and one when it is over.
-    Raises GaveUpError when it fails for longer; any other error goes through at once, Ctrl-C too.
+    home: as in `is_passing`. Raises GaveUpError when it fails for longer; any other error goes through at once, as does
+    Ctrl-C.
     """
     began, wait = None, FIRST_WAIT
     while True:
         try:
             result = do()
         except OSError as error:
-            if not is_passing(error):
+            if not is_passing(error, home):
                 raise
             now = time.monotonic()
             if began is None:

@@ -28,7 +28,7 @@ def keep_best(
     by_id = {record.trial_id: record for record in records}
     ranked = [by_id[trial_id] for trial_id in leaderboard.to_frame(records, ())["trial_id"]]
     what = f"storage {run.place!r}"
-    best = outlast(lambda: _copy_best(run, ranked, events, elsewhere, mirror), what, say=events.tell)
+    best = outlast(lambda: _copy_best(run, ranked, events, elsewhere, mirror), what, say=events.tell, home=run.path)
     better = next((one for one in ranked if one is best or (one.trial_id in elsewhere and one.checkpoint)), None)
     if better is not None and better is not best and better.val_dice is not None:
         place = f"{elsewhere[better.trial_id]}/{better.checkpoint}"

@@ -98,7 +98,7 @@ def run(
             console.print(f"ended: {error}; all is kept, go on with: {resume_command(settings, folder)}")
             return NO_STORAGE
         except KeyboardInterrupt:  # while the search began, or was put in order at its end
-            if settings.dry_run or not folder.trials.exists():
+            if settings.dry_run or not (folder.begun.is_set() or settings.resume):
                 raise
             console.print(f"interrupted; go on with: {resume_command(settings, folder)}")
             return INTERRUPTED
@@ -151,6 +151,7 @@ def search_in(
 
             check_limits(study, limits, needs.devices)
         # Only now, that nothing is left to refuse: a run must never keep settings with which it cannot go on.
+        folder.begun.set()
         write_text(folder.settings, settings.as_yaml())
         keep_data(folder, facts)
         settle(settings, folder, facts)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -27,12 +28,14 @@ class RunFolder:
     """Where the parts of a run lie.
 
     path: of the folder. remote: where it is kept, if at a URL; the folder is then this machine's part of it. lost: says
-    who has taken the run over from this driver, which must then end; empty while nobody has.
+    who has taken the run over from this driver, which must then end; empty while nobody has. begun: is set once the
+    search is not refused any more: from then on the folder stays, whatever happens.
     """
 
     path: Path
     remote: Storage | None = None
     lost: Callable[[], str] = field(default=str, compare=False, repr=False)
+    begun: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     @property
     def place(self) -> str:
@@ -140,7 +143,7 @@ def find_run(storage: Path | Storage, name: str) -> RunFolder:
 def new_run(storage: Path | Storage, name: str, *, keep: bool = True) -> Iterator[RunFolder]:
     """A new folder of this name, held by this search.
 
-    It is taken away again unless it is to be kept, and when the search is refused inside before any trial began.
+    It is taken away again unless it is to be kept, and when the search is refused inside before it has begun.
     Raises InputError when there is one already, or when it cannot be made.
     """
     run = _run_in(storage, name)
@@ -158,7 +161,7 @@ def new_run(storage: Path | Storage, name: str, *, keep: bool = True) -> Iterato
         with held(run) as held_run:
             yield held_run
     except BaseException:
-        refused = not run.trials.exists()
+        refused = not run.begun.is_set()
         raise
     finally:
         if refused or not keep:

@@ -73,7 +73,6 @@ def train_and_report(params: Mapping[str, Any], folder: Path, work: SharedWork, 
 
     check_like(work.versions)
     check_device(work.needs.device)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with guarded(folder, lambda: processes_here(work.needs)), mirrored(work.remote_of(folder), folder) as mirror:
             for report in _train_to_an_end(params, folder, work, split):
@@ -116,7 +115,7 @@ def _train_patiently(params: Mapping[str, Any], folder: Path, work: SharedWork, 
                     yield {**report, EVENT: " and ".join(filter(None, (event, report[EVENT])))}
                     event = ""
         except OSError as error:
-            if not is_passing(error):
+            if not is_passing(error, work.folder):
                 raise
             failing_since = failing_since or time.monotonic()
             if time.monotonic() - failing_since >= 2 * PATIENCE:  # the driver, whose disk it may be, gives up first
@@ -136,6 +135,7 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
     from model.train import BEST
 
     config = TrainConfig.from_mapping(params)
+    folder.mkdir(parents=True, exist_ok=True)
     event = mend(folder)
     epochs: Any = start_training(config, folder, work, split)
     checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()

@@ -147,7 +147,12 @@ class Watch(tune.Callback):
         if records != self.records or not self._run.leaderboard.exists():
             frame = leaderboard.to_frame(records, self._class_names, self._objectives)
             path = self._run.leaderboard
-            outlast(lambda: leaderboard.write(path, frame), f"disk of {str(path)!r}", say=self._events.tell)
+            outlast(
+                lambda: leaderboard.write(path, frame),
+                f"disk of {str(path)!r}",
+                say=self._events.tell,
+                home=path.parent,
+            )
         self.records = records
         self._leftovers.clear(self._searcher.study)
         self._look(records, spent)

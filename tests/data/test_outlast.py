@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,19 @@ def test_what_no_waiting_mends_goes_through(error: BaseException) -> None:
     with pytest.raises(type(error)):
         outlast(do, "disk", say=lambda _: None)
     assert not is_passing(error)
+
+
+def test_while_its_folder_is_gone_whatever_fails_may_pass(tmp_path: Path) -> None:
+    home = tmp_path / "run"
+    tries: list[int] = []
+
+    def write() -> None:
+        tries.append(1)
+        if len(tries) == 2:
+            home.mkdir()
+        (home / "table").write_text("rows")
+
+    outlast(write, "disk", say=lambda _: None, home=home)
+    assert (home / "table").read_text() == "rows"
+    with pytest.raises(FileNotFoundError):
+        outlast(lambda: (home / "no/table").write_text("rows"), "disk", home=home)

@@ -52,11 +52,20 @@ def test_a_refused_search_leaves_what_others_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
-def test_what_trials_have_done_is_never_taken_away(tmp_path: Path) -> None:
+def test_a_search_that_has_begun_is_never_taken_away(tmp_path: Path) -> None:
     with pytest.raises(InputError), new_run(tmp_path, "mine") as run:
-        run.trials.mkdir()
+        run.begun.set()
         raise InputError("too late")
-    assert run.trials.is_dir()
+    assert run.path.is_dir()
+
+
+def test_a_run_that_is_away_when_its_search_breaks_off_is_there_when_it_comes_back(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="gone"), new_run(tmp_path, "mine") as run:
+        (run.path / "trials").mkdir()
+        run.begun.set()
+        run.path.rename(tmp_path / "elsewhere")
+        raise OSError("gone")
+    assert (tmp_path / "elsewhere/trials").is_dir()
 
 
 def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
