@@ -115,7 +115,7 @@ def code_to_send() -> dict[str, Any]:
     """
     if in_job() and "working_dir" in (json.loads(os.environ[JOB]).get("runtime_env") or {}) and Path.cwd() == PROJECT:
         return {}
-    return {"py_modules": [str(PROJECT / package) for package in PACKAGES]}
+    return {"py_modules": [str(PROJECT / package) for package in PACKAGES], "excludes": ["__pycache__/"]}
 
 
 @contextmanager

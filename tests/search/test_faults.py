@@ -23,6 +23,7 @@ def told(folder: Path) -> list[str]:
     return [line.split("  ", 1)[1] for line in lines]
 
 
+@pytest.mark.drill
 def test_each_fault_is_told_in_a_line_and_costs_no_epoch(tmp_path: Path) -> None:
     outcome = search_in(tmp_path, faulty, num_trials=5)
     status = {record.trial_id: record.status for record in outcome.records}

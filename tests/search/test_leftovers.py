@@ -82,6 +82,7 @@ def test_states_of_trials_that_never_go_on_are_cleared_and_halves_are_swept(tmp_
     assert (run.trials / "t0000/best").is_dir()
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_search_keeps_of_its_trials_the_best_model_only(tmp_path: Path) -> None:
     outcome = search_in(tmp_path, traced_with_a_state, num_trials=2)

@@ -25,6 +25,7 @@ def processes(folder: Path) -> dict[str, list[str]]:
     return {path.parent.name: path.read_text().split() for path in sorted((folder / "trials").glob(f"*/{PROCESSES}"))}
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("ray_cluster")
 def test_trials_wait_and_go_on_in_one_process_also_after_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -161,7 +161,7 @@ def test_an_interrupt_before_or_after_the_trials_says_how_to_go_on(
 ) -> None:
     def interrupted(folder: RunFolder, *_: object) -> None:
         if begun:
-            folder.trials.mkdir()
+            folder.begun.set()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search.run, "search_in", interrupted)

@@ -28,10 +28,10 @@ MEGABYTE = 1_000_000
 COPIES = 40  # of the toy's pictures: far more than what else is on the way
 
 
-def package(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def package(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, excludes: list[str] | None = None) -> set[str]:
     """The files that Ray packs into the target of what it is to hand to the machines."""
     monkeypatch.delenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", raising=False)
-    create_package(str(folder), target, include_gitignore=True)
+    create_package(str(folder), target, include_gitignore=True, excludes=excludes)
     with zipfile.ZipFile(target) as packed:
         return {name for name in packed.namelist() if not name.endswith("/")}
 
@@ -62,11 +62,15 @@ def test_a_job_takes_the_packages_and_leaves_all_that_is_large(tmp_path: Path, m
 
 def test_with_an_address_the_three_packages_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(JOB, raising=False)
-    modules = code_to_send()["py_modules"]
+    sent = code_to_send()
+    modules = sent["py_modules"]
     assert [Path(module).name for module in modules] == list(PACKAGES)
     size = 0
     for number, module in enumerate(modules):
-        packed = package(Path(module), tmp_path / f"{number}.zip", monkeypatch)
+        folder = Path(shutil.copytree(module, tmp_path / Path(module).name))
+        (folder / "__pycache__").mkdir(exist_ok=True)
+        (folder / "__pycache__/a.pyc").touch()
+        packed = package(folder, tmp_path / f"{number}.zip", monkeypatch, sent["excludes"])
         assert not [name for name in packed if "__pycache__" in name or not name.endswith((".py", ".rayignore"))]
         size += (tmp_path / f"{number}.zip").stat().st_size
     assert size < 2 * MEGABYTE
