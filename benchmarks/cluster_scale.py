@@ -40,7 +40,7 @@ SHARE = 0.5  # of a core, for each node
 GROUPS = Path("/sys/fs/cgroup")
 PICTURES, SIZE = 60, 320
 OBJECT_STORE = 160 << 20
-SPACE = "depth=2,width=4,batch_size=4,crop_size=128,epoch_pixels=100000,precision=float32,collapse_epochs=999"
+SPACE = "only,depth=2,width=4,batch_size=4,crop_size=128,epoch_pixels=100000,precision=float32,collapse_epochs=999"
 SECONDS_TO_END = 900
 GOAL = 0.95
 GOAL_BYTES = 1.5
@@ -113,7 +113,7 @@ def search_on(count: int, data: Path, size: int, folder: Path) -> Round:
                 *("--data", str(data), "--size", str(SIZE), "--storage", str(folder), "--name", "scale"),
                 *("--address", cluster.address, "--searcher", "random", "--scheduler", "none", "--max-epochs", "1"),
                 *("--num-trials", str(TRIALS_EACH * count), "--cpus-per-trial", "1", "--gpus-per-trial", "0"),
-                *("--space", SPACE),
+                *("--space", SPACE, "--space", "learning_rate=0.001:0.01"),
             ]
             search = cluster.start(
                 *(sys.executable, "-m", "search.run", *words),
