@@ -41,8 +41,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     }
     where = tmp_path_factory.mktemp("ray")
     words = ("--head", f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
-    # Ray's own choice of this port would be another Ray's on the same machine.
-    more = (f"--ray-client-server-port={free_port()}", "--num-cpus=2", f"--temp-dir={where}", "--block")
+    # Ray's own choice of these ports would be those of another Ray on the same machine: it would take no jobs.
+    alone = (f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}")
+    more = (*alone, "--num-cpus=2", f"--temp-dir={where}", "--block")
     with (where / "head.log").open("w") as log:
         head = subprocess.Popen([RAY, "start", *words, *more], cwd=where, env=around, stdout=log, stderr=log)
     try:
@@ -61,16 +62,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
 
 def wait_for_jobs(around: Mapping[str, str]) -> None:
     """Waits until the head takes jobs, which it does some seconds after it lists them."""
-    for _ in range(60):
-        if ray("job", "submit", "--no-wait", "--", "true", around=around).returncode == 0:
+    until, said = time.monotonic() + 120, "nothing"
+    while time.monotonic() < until:
+        try:
+            tried = ray("job", "submit", "--no-wait", "--", "true", around=around, seconds=60)
+        except subprocess.TimeoutExpired:
+            continue
+        if tried.returncode == 0:
             return
+        said = tried.stdout + tried.stderr
         time.sleep(1)
-    raise AssertionError("the head takes no jobs")
+    raise AssertionError(f"the head takes no jobs; it says {said}")
 
 
-def ray(*words: str, around: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+def ray(*words: str, around: Mapping[str, str], seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
     """What a person types in the project's folder, when it has come to its end."""
-    return subprocess.run([RAY, *words], cwd=PROJECT, env=around, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [RAY, *words], cwd=PROJECT, env=around, capture_output=True, text=True, check=False, timeout=seconds
+    )
 
 
 def submit(*words: str, around: Mapping[str, str], options: tuple[str, ...] = ()) -> Any:
