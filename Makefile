@@ -53,7 +53,7 @@ cluster-search: $(CLUSTER_READY)
 	$(CLUSTER_BIN)/ray job submit --working-dir . -- python -m search.run $(SEARCH)
 
 EXTRAS := dev
-$(CLUSTER_READY): EXTRAS := dev,cluster
+$(CLUSTER_READY): EXTRAS := dev,cluster,aws,gcp
 $(READY) $(CLUSTER_READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt uv

@@ -26,7 +26,8 @@ class Departures(Callback):
     clock: SteadyClock
     _known: dict[str, str] = field(default_factory=dict)  # the machines: Ray's id -> address
     _leaving: set[str] = field(default_factory=set)  # those of them that have been announced to go
-    _running: dict[str, Any] = field(default_factory=dict)  # Ray's id of a trial -> the trial
+    _running: dict[str, Any] = field(default_factory=dict)  # our id of a trial -> the trial
+    _name: dict[str, str] = field(default_factory=dict)  # Ray's id of a trial -> ours, which goes with its config
     _machine: dict[str, str] = field(default_factory=dict)  # our id of a trial -> where its last process was
     _next_look: float = 0.0
 
@@ -36,12 +37,13 @@ class Departures(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Sees where a trial runs. Where its last process was is looked at first: that machine may just be gone."""
-        if trial.config[TRIAL_ID] in self._machine:
+        our_id = trial.config[TRIAL_ID]
+        if our_id in self._machine:
             self._look()
         place = place_of(trial.temporary_state.ray_actor)
-        self._running[trial.trial_id] = trial
+        self._running[our_id], self._name[trial.trial_id] = trial, our_id
         if place is not None:
-            self._machine[trial.config[TRIAL_ID]] = place.machine
+            self._machine[our_id] = place.machine
             self._move_away(place.machine, [trial])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
@@ -59,9 +61,9 @@ class Departures(Callback):
             self._next_look = self.clock.now() + SECONDS_BETWEEN_LOOKS
 
     def _forget(self, trial: Any) -> None:
-        ours = self._running.pop(trial.trial_id, None)
-        if ours is not None:
-            self._machine.pop(ours.config.get(TRIAL_ID, ""), None)
+        our_id = self._name.pop(trial.trial_id, "")
+        self._running.pop(our_id, None)
+        self._machine.pop(our_id, None)
 
     def _look(self) -> None:
         alive = machines_alive()
@@ -79,10 +81,11 @@ class Departures(Callback):
                 f"{'; ' * bool(there)}{_go_on(there)}"
             )
             self._leaving.add(machine)
-            self._move_away(machine, [one for one in self._running.values() if one.config.get(TRIAL_ID) in there])
+            self._move_away(machine, [self._running[our_id] for our_id in there])
 
     def _trials_of(self, machine: str) -> list[str]:
-        return sorted(our_id for our_id, where in self._machine.items() if where == machine)
+        here = (our_id for our_id, where in self._machine.items() if where == machine)
+        return sorted(our_id for our_id in here if self._running[our_id].status != Trial.PAUSED)
 
     def _move_away(self, machine: str, trials: list[Any]) -> None:
         """Ends the processes of these trials on a machine that is to leave; Ray starts none there any more."""

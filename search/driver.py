@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +27,7 @@ from search.hearing import Hearing
 from search.leftovers import Leftovers
 from search.mirror import Mirror
 from search.newcomers import Newcomers
-from search.nodes import mapped_files, versions_here
+from search.nodes import alive_nodes, shared_paths, versions_here
 from search.objectives import LATENCY
 from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
@@ -71,6 +71,7 @@ def search(
     needs: Needs,
     *,
     look: Look,
+    looked_at: Iterable[str] | None = None,
     say: Say = lambda _: None,
     version: str = "",
     past: Sequence[PastTrial] = (),
@@ -79,11 +80,13 @@ def search(
 ) -> Outcome:
     """Searches in the run's folder, on the Ray that is running, until a limit is reached.
 
-    splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second. say: is
-    handed what a person should know, a line each. past: what earlier runs have shown, for a run that begins. train:
-    used in place of `model.train.train`. mirror: sends the run to its URL, where it has one. Raises GaveUpError when
-    the disk has no room for long, or the URL does not answer, and InputError for a study that cannot be continued.
+    splits: one, or one for each fold. look: is handed the records and the seconds spent, about once a second.
+    looked_at: ids of the machines that are known to be usable; None for all that there are. say: is handed what a
+    person should know, a line each. past: what earlier runs have shown, for a run that begins. train: used in place
+    of `model.train.train`. mirror: sends the run to its URL, where it has one. Raises GaveUpError when the disk has
+    no room for long, or the URL does not answer, and InputError for a study that cannot be continued.
     """
+    run.trials.mkdir(parents=True, exist_ok=True)
     events, clock = Events(run.events, say), SteadyClock()
     restarts = Restarts(events, run.trials, clock)
     place = study_place(run, settings.study)
@@ -112,7 +115,7 @@ def search(
         past=past,
         num_trials=limits.trials,
         seed=settings.seed,
-        max_concurrent=needs.fit(machines()),
+        max_concurrent=max(1, needs.fit(machines())),
         thrifty=limits.counts_device_time,
         reason_of=scheduler.reason,
         dataset=f"{data.source}@{data.fingerprint[:8]}",
@@ -129,7 +132,7 @@ def search(
         spent=spent,
         look=look,
         events=events,
-        newcomers=Newcomers((*(() if run.remote else (run.path.absolute(),)), *mapped_files(data))),
+        newcomers=Newcomers(shared_paths(run, data), alive_nodes() if looked_at is None else looked_at),
         leftovers=Leftovers(run, mirror),
     )
 

@@ -28,10 +28,10 @@ from search.held_out import (
     read_readings,
     score_models,
 )
-from search.nodes import check_nodes, mapped_files, versions_here
+from search.nodes import check_nodes, shared_paths, versions_here
 from search.packing import pack
-from search.record import BAD_ENDINGS, TrialRecord, records_from_study
-from search.resources import check_shared, joins_cluster, machines, running_ray
+from search.record import BAD_ENDINGS, TrialRecord, one_line, records_from_study
+from search.resources import joins_cluster, machines, running_ray
 from search.run import NO_MODEL, read_saved
 from search.run_folder import RunFolder, check_same_data, describe_data, find_run, held
 from search.settings import SearchSettings
@@ -77,6 +77,11 @@ class Finals:
         except ray.exceptions.RayTaskError as error:
             # A person's mistake is told in its own words, without those of Ray around it.
             raise error.cause if isinstance(error.cause, InputError) else error from None
+        except ray.exceptions.RayError as error:
+            raise InputError(
+                f"run {str(self.run.path)!r}: the process that worked on its finals died ({one_line(error)}); "
+                "what was trained is kept: call it again, where there is more memory if that was short."
+            ) from error
         return result
 
 
@@ -119,9 +124,8 @@ def finals(
 
             from search.study import read_study
 
-            check_shared(folder.path)
             if joins_cluster(address):
-                check_nodes(mapped_files(data))
+                check_nodes(shared_paths(folder, data))
             limits = Limits(trials=len(trials) * seeds, max_epochs=trials[0].config["max_epochs"], folds=len(splits))
             space = parse_space(saved.get("space", ()), pinned=asked.pinned)
             before = read_study(folder.journal).user_attrs.get(PACKING)
@@ -130,6 +134,7 @@ def finals(
             if packing.words:
                 console.print(packing.words)
             place = (folder.path / FINALS).absolute()
+            place.mkdir(exist_ok=True)
             work = SharedWork(
                 data=data, splits=splits, train=None, folder=place, needs=packing.needs, versions=versions_here()
             )

@@ -26,7 +26,8 @@ def guarded(folder: Path, at_a_time: Callable[[], int]) -> Iterator[None]:
 
     at_a_time: gives how many processes like this one share the machine.
     """
-    (folder / REASON_FILE).unlink(missing_ok=True)
+    with suppress(OSError):  # of a disk that fails: the training itself waits for it
+        (folder / REASON_FILE).unlink()
     began, over = private_memory(), threading.Event()
 
     def watch() -> None:
@@ -48,8 +49,11 @@ def guarded(folder: Path, at_a_time: Callable[[], int]) -> Iterator[None]:
 
 
 def reason_in(folder: Path) -> str:
-    """Why the guard ended a process of the trial in this folder; empty where it did not."""
-    return next((file.read_text(encoding="utf-8") for file in folder.rglob(REASON_FILE)), "")
+    """Why the guard ended a process of the trial in this folder; empty where it did not, or the disk fails."""
+    try:
+        return next((file.read_text(encoding="utf-8") for file in folder.rglob(REASON_FILE)), "")
+    except OSError:
+        return ""
 
 
 def processes_here(needs: Needs) -> int:

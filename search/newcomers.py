@@ -1,7 +1,7 @@
 """Machines that join while a search runs: each is looked at before it gets trials."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ class Newcomers:
     `check_like`).
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """paths: files and folders that all machines must see. Who is there already has been looked at."""
+    def __init__(self, paths: Sequence[Path], welcome: Iterable[str]) -> None:
+        """paths: files and folders that all machines must see. welcome: ids of those that have been looked at."""
         self._paths = paths
-        self._welcome = set(alive_nodes())
+        self._welcome = set(welcome)
         self._replies: dict[Any, str] = {}
         self._since: dict[str, float] = {}
         self._late: set[str] = set()

@@ -16,6 +16,7 @@ from data.input_error import InputError
 from data.segmentation_data import SegmentationData
 from search.record import one_line
 from search.resources import PACKAGES
+from search.run_folder import RunFolder
 
 LIBRARIES = ("ray", "torch", "torchvision", "numpy")
 OUR_CODE = "our code"
@@ -58,6 +59,11 @@ def answer(paths: Sequence[Path]) -> Answer:
     return Answer(versions=versions_here(), missing=tuple(path for path in paths if not path.exists()))
 
 
+def shared_paths(run: RunFolder, data: SegmentationData) -> tuple[Path, ...]:
+    """What every machine must see: the run's folder, unless it is at a URL, and the files of large data."""
+    return (*(() if run.remote else (run.path.absolute(),)), *mapped_files(data))
+
+
 def mapped_files(data: SegmentationData) -> tuple[Path, ...]:
     """The files in which the pictures lie that are too large to be handed to the machines."""
     return tuple(sent.path for sent in map(to_send, vars(data).values()) if isinstance(sent, ArrayFile))
@@ -94,14 +100,16 @@ def complaint(reply: Any) -> str:
     return f"does not see {str(found.missing[0])!r}" if found.missing else ""
 
 
-def check_nodes(paths: Sequence[Path] = ()) -> None:
-    """Raises InputError that names the machines of the running Ray which cannot be used, and says why.
+def check_nodes(paths: Sequence[Path] = ()) -> frozenset[str]:
+    """The ids of the machines of the running Ray, all of which can be used.
 
-    paths: files and folders that all must see. A machine that leaves meanwhile is none of them.
+    paths: files and folders that all must see. Raises InputError that names the machines which cannot be used, and says
+    why. One that leaves meanwhile is none of them.
     """
     import ray
 
-    asked = ask(alive_nodes(), paths)
+    nodes = frozenset(alive_nodes())
+    asked = ask(nodes, paths)
     replies, late = ray.wait(list(asked), num_returns=len(asked), timeout=SECONDS_TO_ANSWER)
     wrong = {asked[reply]: complaint(reply) for reply in replies}
     wrong |= {asked[reply]: f"does not answer within {SECONDS_TO_ANSWER:g} s" for reply in late}
@@ -116,6 +124,7 @@ def check_nodes(paths: Sequence[Path] = ()) -> None:
             f"{named}: all machines need the versions of this one and must see the same files (docs/cluster.md); "
             "bring them there, or stop Ray on those that differ."
         )
+    return nodes
 
 
 def _version(library: str) -> str:

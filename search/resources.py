@@ -292,22 +292,3 @@ def check_outlives_job(folder: Path) -> None:
             f"storage {str(folder.parent)!r} lies in the folder of this job, and would go with it: "
             "name one that outlives the job, as --storage /shared/runs."
         )
-
-
-def check_shared(folder: Path) -> None:
-    """Raises InputError when a machine of the running Ray does not see this folder, where trials keep their models."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if len(alive) == 1:
-        return
-    is_folder = ray.remote(num_cpus=0, max_retries=0)(Path.is_dir)
-    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
-    seen = ray.get([is_folder.options(scheduling_strategy=one).remote(folder.absolute()) for one in there])
-    for node, sees in zip(alive, seen, strict=True):
-        if not sees:
-            raise InputError(
-                f"storage {str(folder.parent)!r} is not seen by machine {node['NodeManagerAddress']}: "
-                "name a folder that all machines share."
-            )

@@ -1,11 +1,13 @@
 """Whether a trial whose process died is started again, and when."""
 
+import os
 import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from data.outlast import PASSING
 from search.events import Events
 from search.memory_guard import reason_in
 from search.progress import in_words
@@ -26,14 +28,7 @@ MACHINE_LOST = ("its node has died", "node it was running on is dead", "NodeDied
 MACHINE_DIFFERS = "MachineDiffersError"  # what a worker says that cannot be used (see `check_like`)
 
 # What it, and those who have waited for a storage in vain, say of one that is full or does not answer.
-STORAGE_FAILED = (
-    "GaveUpError",
-    "No space left on device",
-    "Disk quota exceeded",
-    "Input/output error",
-    "Stale file handle",
-    "OutOfDiskError",
-)
+STORAGE_FAILED = ("GaveUpError", "OutOfDiskError", *map(os.strerror, sorted(PASSING)))
 
 Cause = Literal["memory", "machine", "storage", "process"]
 

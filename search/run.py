@@ -24,12 +24,12 @@ from search.contradictions import check_conditions, check_settings
 from search.drivers import PACKING
 from search.leftovers import disk_use, free_room
 from search.mirror import Mirror, mirroring
-from search.nodes import check_nodes, mapped_files
+from search.nodes import check_nodes, shared_paths
 from search.objectives import LATENCY, costs_of
 from search.packing import Packing, pack
 from search.pareto import on_front
 from search.record import records_from_study, split_warnings
-from search.resources import Needs, check_outlives_job, check_shared, joins_cluster, machines, running_ray
+from search.resources import Needs, check_outlives_job, joins_cluster, machines, running_ray
 from search.run_folder import (
     RunFolder,
     check_same_data,
@@ -124,9 +124,7 @@ def search_in(
             running.enter_context(running_ray(settings.address))
         if folder.remote is None:
             check_outlives_job(folder.path)
-            check_shared(folder.path)
-        if joins_cluster(settings.address):
-            check_nodes(mapped_files(data))
+        looked_at = check_nodes(shared_paths(folder, data)) if joins_cluster(settings.address) else None
         with console.status("measuring how many trials share a machine"):
             before = None if study is None or settings.dry_run else study.user_attrs.get(PACKING)
             packing = pack(settings, limits, space, data, splits[0], anew=settings.dry_run, before=before)
@@ -159,7 +157,9 @@ def search_in(
             keep_packing(settings, folder, packing)
         mirror = mirror_of(folder, console)
         with mirroring(mirror):
-            outcome = search_with_progress(settings, limits, space, data, splits, folder, needs, console, past, mirror)
+            outcome = search_with_progress(
+                settings, limits, space, data, splits, folder, needs, console, past, mirror, looked_at
+            )
         if mirror is not None:
             mirror.finish()
             if mirror.lost():
@@ -348,6 +348,7 @@ def search_with_progress(
     console: "Console",
     past: Sequence["PastTrial"],
     mirror: Mirror | None,
+    looked_at: frozenset[str] | None,
 ) -> "Outcome":
     """The search, on the Ray that is running, shown on the console."""
     from search.cost_model import fit_costs
@@ -373,6 +374,7 @@ def search_with_progress(
             folder,
             needs,
             look=progress.update,
+            looked_at=looked_at,
             say=console.print,
             version=installed_version(),
             past=past,

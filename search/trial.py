@@ -1,5 +1,6 @@
 """One training of a trial, in a worker of Ray: reports every epoch, and says in words how it ended."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -16,7 +17,7 @@ from search.curves import Curves
 from search.memory_guard import guarded, processes_here
 from search.nodes import check_like
 from search.progress import in_words
-from search.resources import PACKAGES, PROJECT, Needs
+from search.resources import PACKAGES, Needs
 from search.storage import Storage
 from search.trial_mirror import mirrored
 from search.working_folder import working_folder
@@ -135,6 +136,8 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
     from model.train import BEST
 
     config = TrainConfig.from_mapping(params)
+    if work.remote is None:
+        work.folder.stat()  # where it is not mounted, nothing may be made in its place
     folder.mkdir(parents=True, exist_ok=True)
     event = mend(folder)
     epochs: Any = start_training(config, folder, work, split)
@@ -251,8 +254,10 @@ def first_line(error: Exception) -> str:
 def last_own_line(error: Exception) -> str:
     """The line of this project in which the error came up, as `model/train.py:12`."""
     frames = traceback.extract_tb(error.__traceback__)
+    # Each package by itself: on a cluster they need not lie side by side.
+    ours = {Path(str(sys.modules[name].__file__)).parent for name in PACKAGES if name in sys.modules}
     for frame in reversed(frames):
         path = Path(frame.filename)
-        if path.parent.parent == PROJECT and path.parent.name in PACKAGES:
+        if path.parent in ours:
             return f"{path.parent.name}/{path.name}:{frame.lineno}"
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown line"

@@ -144,15 +144,13 @@ class Watch(tune.Callback):
         spent = self.spent
         self._searcher.study.set_user_attr(SECONDS_SPENT, spent)
         records = records_from_study(self._searcher.study)
-        if records != self.records or not self._run.leaderboard.exists():
-            frame = leaderboard.to_frame(records, self._class_names, self._objectives)
-            path = self._run.leaderboard
-            outlast(
-                lambda: leaderboard.write(path, frame),
-                f"disk of {str(path)!r}",
-                say=self._events.tell,
-                home=path.parent,
-            )
+        path = self._run.leaderboard
+
+        def keep_current() -> None:
+            if records != self.records or not path.exists():
+                leaderboard.write(path, leaderboard.to_frame(records, self._class_names, self._objectives))
+
+        outlast(keep_current, f"disk of {str(path)!r}", say=self._events.tell, home=path.parent)
         self.records = records
         self._leftovers.clear(self._searcher.study)
         self._look(records, spent)

@@ -116,5 +116,12 @@ class Watchdog(Callback):
         end_process(worker, place_of(worker))
 
     def _state_of(self, trial: Any) -> tuple[int, ...]:
-        folder = self.trials / trial.config[TRIAL_ID]
-        return tuple((folder / name).stat().st_mtime_ns for name in STATES if (folder / name).exists())
+        return tuple(written_at(self.trials / trial.config[TRIAL_ID] / name) for name in STATES)
+
+
+def written_at(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 where there is none, or its disk does not answer."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,5 +1,6 @@
 """The files that make a cluster: valid for who reads them, open to nobody, and with commands that we know."""
 
+import importlib
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ import pytest
 import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.node_provider import NodeProvider
 from ray.scripts.symmetric_run import symmetric_run
 
 from tests.search.commands import PROJECT, run_here
@@ -86,13 +88,22 @@ def test_clusters_in_the_cloud_set_their_machines_up_as_our_own_and_grow_from_no
         "worker_start_ray_commands",
     ):
         # The newer autoscaler is turned off where it cannot start the machines of a list.
-        assert config[part] == json.loads(json.dumps(ours[part]).replace("RAY_enable_autoscaler_v2=0 ", ""))
+        expected = json.dumps(ours[part]).replace("RAY_enable_autoscaler_v2=0 ", "")
+        assert config[part] == json.loads(expected.replace(".[cluster]", f".[cluster,{config['provider']['type']}]"))
     head, gpu = config["available_node_types"]["head"], config["available_node_types"]["gpu"]
     assert head["resources"] == {"CPU": 0}, "nothing trains there"
     assert (gpu["min_workers"], gpu["max_workers"], gpu["resources"]["GPU"]) == (0, config["max_workers"], 1)
     assert 0 < config["idle_timeout_minutes"] <= 30
     assert any(word in json.dumps(gpu["node_config"]) for word in ('"MarketType": "spot"', '"preemptible": true'))
     assert not any(word in json.dumps(head["node_config"]) for word in ("spot", "preemptible"))
+
+
+@pytest.mark.drill
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_what_is_set_up_can_start_machines_there(name: str) -> None:
+    provider = importlib.import_module(f"ray.autoscaler._private.{name}.node_provider")
+    assert issubclass(getattr(provider, f"{name.upper()}NodeProvider"), NodeProvider)
 
 
 def test_the_job_on_kubernetes_is_one_for_kuberay(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +122,7 @@ def test_the_job_on_kubernetes_is_one_for_kuberay(capsys: pytest.CaptureFixture[
     assert f"ray=={cluster['rayVersion']}\n" in (PROJECT / "constraints.txt").read_text()
     assert cluster["authOptions"] == {"mode": "token"}
     [workers] = cluster["workerGroupSpecs"]
-    assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+    assert workers["minReplicas"] == workers["replicas"] == workers["maxReplicas"], "nobody asks for more of them"
     for group, name in ((cluster["headGroupSpec"], "ray-head"), (workers, "ray-worker")):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         [container] = group["template"]["spec"]["containers"]

@@ -77,9 +77,11 @@ def test_a_trial_that_is_elsewhere_already_is_told_with_the_machine_that_it_left
     assert cluster.said == ["machine 10.0.0.2 is gone, and trial t0000 goes on elsewhere from its last epoch"]
 
 
-def test_who_has_ended_is_not_told(cluster: Cluster) -> None:
+def test_who_has_ended_or_waits_is_not_told(cluster: Cluster) -> None:
+    cluster.start("t0002", "b").status = Trial.PAUSED
     for name in ("t0000", "t0001"):
         trial = cluster.start(name, "b")
+        trial.config.clear()  # as `forget` does
         end = cluster.departures.on_trial_complete if name == "t0000" else cluster.departures.on_trial_error
         end(0, [], trial)
     del cluster.alive["b"]

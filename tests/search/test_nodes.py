@@ -14,7 +14,15 @@ import search.nodes
 import search.watch
 from data.input_error import InputError
 from search.newcomers import Newcomers
-from search.nodes import MachineDiffersError, check_like, check_nodes, differences, mapped_files, versions_here
+from search.nodes import (
+    MachineDiffersError,
+    alive_nodes,
+    check_like,
+    check_nodes,
+    differences,
+    mapped_files,
+    versions_here,
+)
 from search.record import TrialRecord
 from tests.search.commands import SMALL, start
 from tests.search.test_driver import search_in
@@ -128,10 +136,27 @@ def test_a_machine_that_joins_gets_trials_only_where_it_is_like_this_one(
     assert older.node_id not in trained
 
 
+def test_a_machine_that_joined_before_the_search_began_but_after_the_others_were_asked_is_asked(
+    tmp_path: Path, ray_cluster: Any
+) -> None:
+    looked_at = check_nodes([tmp_path])
+    with joined(ray_cluster) as node:
+        newcomers = Newcomers([tmp_path, Path("/nowhere")], looked_at)
+        said: list[str] = newcomers.look()[1]
+        for _ in range(300):
+            if said:
+                break
+            time.sleep(0.1)
+            said = newcomers.look()[1]
+        assert newcomers.shut_out == {node.node_id}
+    [line] = said
+    assert line.endswith(" joined, but does not see '/nowhere': it gets no trials")
+
+
 def test_a_machine_that_does_not_answer_waits_and_one_that_leaves_is_forgotten(
     tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newcomers = Newcomers([tmp_path])
+    newcomers = Newcomers([tmp_path], alive_nodes())
     assert newcomers.look() == ([], [])
     monkeypatch.setattr(search.newcomers, "SECONDS_TO_ANSWER", 0.0)
     monkeypatch.setattr(search.newcomers, "ask", lambda *_: {never.remote(): node.node_id})

@@ -1,11 +1,14 @@
 """Which deaths cost a trial one of its starts, when it is started again, and when a search gives up."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayActorError
 
+from data.outlast import PASSING
 from search.events import Events
 from search.memory_guard import REASON_FILE
 from search.restarts import DEATHS_IN_A_ROW, MACHINES_IN_A_ROW, RETRIES, Restarts, account_of, cause_of
@@ -135,6 +138,24 @@ def test_a_storage_that_fails_costs_no_start_but_ends_the_search_in_the_end(deat
         "10 processes died with no epoch between, the last one of trial t0000: "
         "OSError: [Errno 28] No space left on device"
     )
+
+
+@pytest.mark.parametrize("number", sorted(PASSING))
+def test_whatever_may_pass_on_a_disk_costs_no_start(deaths: Deaths, number: int) -> None:
+    error = RuntimeError(f'ray::run()\n  File "x.py", line 1\nOSError: {OSError(number, os.strerror(number))}')
+    assert cause_of(error) == "storage"
+    for _ in range(2 * RETRIES):
+        assert deaths.die(error)
+
+
+def test_a_disk_that_fails_when_it_is_asked_why_a_process_died_says_nothing(
+    deaths: Deaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **_more: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "rglob", fails)
+    assert deaths.die(DEAD)
 
 
 def test_an_epoch_of_any_trial_shows_that_not_all_is_wrong(deaths: Deaths) -> None:

@@ -1,6 +1,7 @@
 """One trial without Ray: what it reports, how it words its end, and that it lets go of what it held."""
 
 import errno
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from search.trial import (
     SharedWork,
     failure_reason,
     failure_status,
+    last_own_line,
     train_and_report,
 )
 from tests.toys import colored_squares, split_in_two
@@ -35,6 +37,7 @@ def begin(folder: Path, training: Any = None, **changes: Any) -> Any:
     """One trial of this training in `folder`/trials."""
     data = colored_squares("binary")
     split = split_in_two(data)
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
     work = SharedWork(
         data=data, splits=(split,), train=training, folder=folder / "trials", needs=Needs(cpus=1.0, gpus=0.0)
     )
@@ -148,6 +151,39 @@ def test_a_trial_on_a_machine_of_other_versions_goes_on_elsewhere(tmp_path: Path
     with pytest.raises(MachineDiffersError, match=r"this machine has torch .* \(here 1\.0\)"):
         next(train_and_report(PARAMS, tmp_path / "t0000", work, work.splits[0]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_makes_nothing_where_the_folder_of_the_run_is_not_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, away = tmp_path / "trials", tmp_path / "away"
+    waited = []
+
+    def mounted_after_a_while(seconds: float) -> None:
+        assert not trials.exists()
+        waited.append(seconds)
+        if len(waited) == 3:
+            away.rename(trials)
+
+    reports = begin(tmp_path)
+    trials.rename(away)
+    monkeypatch.setattr("search.trial.time.sleep", mounted_after_a_while)
+    first, last = reports
+    assert first["event"].startswith("could not write (No such file or directory), and goes on")
+    assert (last["status"], last["done"], len(waited)) == ("completed", True, 3)
+
+
+def test_a_failure_is_told_with_the_line_of_ours_wherever_the_packages_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "elsewhere" / "package_elsewhere"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "part.py").write_text("import json\n\n\ndef fails():\n    return json.loads('nonsense')\n")
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setattr("search.trial.PACKAGES", ("not_imported", package.name))
+    part = importlib.import_module("package_elsewhere.part")
+    assert last_own_line(raised(part.fails)) == "package_elsewhere/part.py:5"
 
 
 def test_parameters_are_checked_in_the_worker_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Who is ended for silence: none that is only slow, and none over again."""
 
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import search.watchdog
 from search.events import Events
 from search.restarts import Restarts
 from search.steady_clock import SteadyClock
-from search.watchdog import FIRST_SILENCE, LEAST_SILENCE, Watchdog
+from search.watchdog import FIRST_SILENCE, LEAST_SILENCE, STATES, Watchdog, written_at
 from tests.search.test_restarts import Clock
 
 
@@ -132,3 +133,18 @@ def test_after_its_first_fold_a_trial_may_wait_for_room(tmp_path: Path, monkeypa
     watched.let_pass(99 * LEAST_SILENCE)
     watched.show("t0000", 6)
     assert watched.ended == []
+
+
+def test_a_state_on_a_disk_that_does_not_answer_is_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / STATES[0]
+    assert written_at(state) == 0
+    state.touch()
+    assert written_at(state) == state.stat().st_mtime_ns
+
+    def fails(_: Path, **_more: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "stat", fails)
+    assert written_at(state) == 0
