@@ -84,8 +84,12 @@ class Departures(Callback):
             self._move_away(machine, [self._running[our_id] for our_id in there])
 
     def _trials_of(self, machine: str) -> list[str]:
+        """Our ids of the trials with a process there, or whose last one died; others that are paused, wait."""
         here = (our_id for our_id, where in self._machine.items() if where == machine)
-        return sorted(our_id for our_id in here if self._running[our_id].status != Trial.PAUSED)
+        return sorted(our_id for our_id in here if self._goes_on(self._running[our_id]))
+
+    def _goes_on(self, trial: Any) -> bool:
+        return trial.status != Trial.PAUSED or self.restarts.has_lost_its_process(trial)
 
     def _move_away(self, machine: str, trials: list[Any]) -> None:
         """Ends the processes of these trials on a machine that is to leave; Ray starts none there any more."""

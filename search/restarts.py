@@ -76,6 +76,7 @@ class Restarts:
         self._not_before: dict[str, float] = {}
         self._expected: dict[str, Cause] = {}
         self._why: dict[str, str] = {}
+        self._lost: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes a copy of its trials to disk when it starts, which nobody reads.
@@ -89,6 +90,11 @@ class Restarts:
         """Takes note that a trial has shown something."""
         self._in_a_row = 0
         self._machines.pop(trial.trial_id, None)
+        self._lost.discard(trial.trial_id)
+
+    def has_lost_its_process(self, trial: Any) -> bool:
+        """Whether a trial's process died, and it has shown nothing since."""
+        return trial.trial_id in self._lost
 
     def may_start(self, trial: Any) -> bool:
         """Whether a trial that waits for a process may have one by now."""
@@ -101,6 +107,7 @@ class Restarts:
     def again(self, trial: Any, error: BaseException) -> bool:
         """Whether a trial whose process died of this error is to be started again, once `may_start` says so."""
         key, name = trial.trial_id, f"trial {trial.config[TRIAL_ID]}"
+        self._lost.add(key)
         expected = self._expected.pop(key, None)
         leak = reason_in(self._trials / trial.config[TRIAL_ID])
         cause: Cause = "memory" if leak else expected or cause_of(error)

@@ -77,6 +77,14 @@ def test_a_trial_that_is_elsewhere_already_is_told_with_the_machine_that_it_left
     assert cluster.said == ["machine 10.0.0.2 is gone, and trial t0000 goes on elsewhere from its last epoch"]
 
 
+def test_who_waits_for_a_new_process_is_told(cluster: Cluster) -> None:
+    trial = cluster.start("t0000", "b")
+    assert cluster.restarts.again(trial, DEAD)
+    trial.status = Trial.PAUSED
+    del cluster.alive["b"]
+    assert cluster.look()[-1] == "machine 10.0.0.2 is gone, and trial t0000 goes on elsewhere from its last epoch"
+
+
 def test_who_has_ended_or_waits_is_not_told(cluster: Cluster) -> None:
     cluster.start("t0002", "b").status = Trial.PAUSED
     for name in ("t0000", "t0001"):
