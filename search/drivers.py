@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from data.replacing import write_text
 from search.record import TRIAL_ID, TrialRecord
 from search.run_folder import RunFolder
 
@@ -64,10 +65,13 @@ def places_of_others(study: "optuna.Study") -> dict[str, str]:
 def driver_id(run: RunFolder) -> str:
     """The name of the driver that searches in this folder, the same in every session."""
     try:
-        return run.driver.read_text(encoding="ascii").strip()
+        found = run.driver.read_text(encoding="ascii").strip()
     except FileNotFoundError:
-        run.driver.write_text(f"{secrets.token_hex(4)}\n", encoding="ascii")
-        return driver_id(run)
+        found = ""
+    if not found:
+        found = secrets.token_hex(4)
+        write_text(run.driver, f"{found}\n")
+    return found
 
 
 class Pulses:

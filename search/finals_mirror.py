@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from data.outlast import GaveUpError, Say, outlast
 from search.run_folder import RunFolder
 from search.sending import Sent, shots_of
-from search.storage import Storage, refusing
+from search.storage import refusing
 from search.trial_mirror import LAST, is_of_training
 
 FINALS, TABLE = "finals", "finalists.csv"
@@ -32,17 +32,20 @@ def finals_at_url(run: RunFolder, say: Say) -> Iterator[None]:
         yield
     finally:
         try:
-            outlast(lambda: _send(run, remote), f"storage {str(remote)!r}", say=say)
+            outlast(lambda: _send(run, sent), f"storage {str(remote)!r}", say=say)
         except GaveUpError as error:
             say(f"ended: {error}; the finals are kept in {run.path}, and the same command sends them")
             raise SystemExit(1) from error
+        if who := run.lost():
+            say(f"ended: run taken over by {who}; what was made since is kept in {run.path} alone")
+            raise SystemExit(1)
 
 
-def _send(run: RunFolder, remote: Storage) -> None:
+def _send(run: RunFolder, sent: Sent) -> None:
     """Sends what is new. Raises StorageError."""
     names = [path.relative_to(run.path).as_posix() for path in (run.path / FINALS).rglob("*") if path.is_file()]
     with shots_of(run.path, [name for name in [*sorted(names), TABLE] if _is_of_finals(name)]) as shots:
-        Sent(run.path, remote).send(shots, may_go_on=lambda: not run.lost())
+        sent.send(shots, may_go_on=lambda: not run.lost())
 
 
 def _is_of_finals(name: str) -> bool:

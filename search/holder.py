@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,9 +20,11 @@ from data.replacing import write_text
 from search.storage import Storage, refusing
 
 HOLDER = "holder.json"  # in a run's folder, and at its URL
+LOCK = ".lock"  # in a run's folder: what is locked, and never removed while the folder is there
 CLAIM = ".claim-"  # begins the name of an object by which a driver asks the storage what time it is
 SECONDS_BETWEEN_RENEWALS = 20.0
 SECONDS_HELD = 120.0  # that a run at a URL stays held by a driver of which nothing more is heard
+TRIES = 5  # to write a claim fast enough
 SECONDS_TO_SETTLE = 2.0  # after which no driver is still about to write a claim that it began before
 
 
@@ -67,16 +69,27 @@ def read_holder(content: bytes) -> Holder | None:
 def holding(folder: Path, run: str) -> Iterator[Holder | None]:
     """Holds a folder on a disk or NFS; the system lets it go when this process ends, however it ends.
 
-    Gives who held it last, if that one never came to let it go. Raises InputError when somebody holds it.
+    Gives who held it last, if that one never came to let it go. Raises InputError when somebody holds it, and when it
+    cannot be locked. What is locked is a file: a lock on a folder does not reach beyond this machine on NFS.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    note = folder / HOLDER
+    lock, note = folder / LOCK, folder / HOLDER
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"run {run!r} cannot be written ({error.strerror}): make {str(folder)!r} yours.") from error
     try:
         before = read_holder(note.read_bytes()) if note.is_file() else None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _is_held(run, before) from None
+        except OSError as error:
+            raise InputError(
+                f"run {run!r} cannot be locked ({error.strerror}): mount {str(folder)!r} with locks, or name another "
+                "--storage."
+            ) from error
+        if not lock.exists() or not os.path.samestat(os.fstat(descriptor), lock.stat()):
+            raise _is_held(run, before)  # somebody has just taken the folder away, or made it anew
         yield before
     finally:
         os.close(descriptor)
@@ -103,6 +116,7 @@ class Lease:
 
     def __init__(self, remote: Storage, holder: Holder) -> None:
         self.lost = ""  # who has the run now, once it is lost
+        self._renewed = 0.0  # when it was last known to be held, by a clock that goes on while the machine sleeps
         self._remote = remote
         self._holder = holder
         self._end = threading.Event()
@@ -113,10 +127,11 @@ class Lease:
 
         Raises InputError when another driver holds the run, StorageError when the storage does not answer.
         """
-        while True:
+        own = {self._holder.token} | ({before.token} if before is not None else set())
+        for _ in range(TRIES):
             began = time.monotonic()
             there = self._there()
-            if there is not None and (before is None or there.token != before.token):
+            if there is not None and there.token not in own:
                 written = self._remote.find(HOLDER)
                 if written is not None and self._time_there() - written.changed < SECONDS_HELD:
                     raise _is_held(self._remote.name, there, seconds=SECONDS_HELD)
@@ -124,17 +139,24 @@ class Lease:
                 self._write()
                 if time.monotonic() - began < SECONDS_TO_SETTLE:
                     break
+        else:
+            raise StorageError(f"it takes more than {SECONDS_TO_SETTLE:g} s to write a few bytes")
         time.sleep(SECONDS_TO_SETTLE)
         there = self._there()
         if there is None or there.token != self._holder.token:
             raise _is_held(self._remote.name, there, seconds=SECONDS_HELD)
         self._thread.start()
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether nobody can have taken the run over since this was last renewed, also while the machine slept."""
+        return not self.lost and _seconds_awake_or_asleep() - self._renewed < SECONDS_HELD / 2
+
     def renew(self) -> None:
         """Writes the object anew, or finds that the run is lost. Raises StorageError."""
         there = self._there()
-        if there is not None and there.token != self._holder.token:
-            self.lost = str(there)
+        if there is None or there.token != self._holder.token:
+            self.lost = str(there or "a driver that has let it go since")
         else:
             self._write()
 
@@ -150,7 +172,7 @@ class Lease:
 
     def _renew_over_and_over(self) -> None:
         while not self._end.wait(SECONDS_BETWEEN_RENEWALS) and not self.lost:
-            with suppress(StorageError):  # what is sent meanwhile fails as well, and tells of it
+            with suppress(OSError):  # what is sent meanwhile fails as well, and tells of it
                 self.renew()
 
     def _there(self) -> Holder | None:
@@ -160,7 +182,9 @@ class Lease:
             return None
 
     def _write(self) -> None:
+        began = _seconds_awake_or_asleep()
         self._remote.put(HOLDER, self._holder.as_text().encode())
+        self._renewed = began
 
     def _time_there(self) -> float:
         """What time it is by the storage's clock."""
@@ -172,18 +196,20 @@ class Lease:
 
 
 @contextmanager
-def leased(remote: Storage, holder: Holder, before: Holder | None) -> Iterator[Callable[[], str]]:
-    """Holds the run at the URL meanwhile; gives what says who has taken it over, empty while nobody has.
-
-    before: as for `Lease.take`, which says what is raised.
-    """
+def leased(remote: Storage, holder: Holder, before: Holder | None) -> Iterator[Lease]:
+    """Holds the run at the URL meanwhile. before: as for `Lease.take`, which says what is raised."""
     lease = Lease(remote, holder)
-    with refusing(remote):
-        lease.take(before)
     try:
-        yield lambda: lease.lost
+        with refusing(remote):
+            lease.take(before)
+        yield lease
     finally:
         lease.let_go()
+
+
+def _seconds_awake_or_asleep() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _is_held(run: str, holder: Holder | None, *, seconds: float = 0.0) -> InputError:

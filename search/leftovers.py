@@ -1,6 +1,5 @@
 """The disk that a run takes: what is cleared while it goes on, and how much it will be at most."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage, rmtree
@@ -10,6 +9,7 @@ from data.input_error import InputError
 from data.segmentation_data import SegmentationData
 from model.config import TrainConfig
 from search.mirror import Mirror
+from search.record import TRIAL_ID
 from search.run_folder import RunFolder
 from search.trial_mirror import remove_states
 
@@ -35,7 +35,7 @@ class Leftovers:
         """Looks for trials that have ended since."""
         from search.study import sync
 
-        finished = set(finished_trials(study)) - self._cleared
+        finished = {one: epochs for one, epochs in finished_trials(study).items() if one not in self._cleared}
         if not finished:
             return
         sync(study)
@@ -43,15 +43,13 @@ class Leftovers:
             self._mirror.note_finished(finished)
         else:
             remove_states(self._run.trials, finished)
-        self._cleared |= finished
+        self._cleared.update(finished)
 
 
-def finished_trials(study: "optuna.Study") -> Iterable[str]:
-    """The ids of trials that never go on: those that wait, or that a limit cut off, are not among them."""
-    trials = study.get_trials(deepcopy=False)
-    return [
-        trial.user_attrs["trial_id"] for trial in trials if trial.state.is_finished() and "trial_id" in trial.user_attrs
-    ]
+def finished_trials(study: "optuna.Study") -> dict[str, int]:
+    """The ids of trials that never go on, with their epochs; those that wait, or that a limit cut off, may go on."""
+    ended = (trial.user_attrs for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+    return {said[TRIAL_ID]: said.get("record", {}).get("epochs", 0) for said in ended if TRIAL_ID in said}
 
 
 def sweep_halves(run: RunFolder) -> None:

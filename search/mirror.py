@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,18 +30,26 @@ class Mirror:
     """Sends the driver's own files of a run from a thread, and at its end all that is left.
 
     failed: why the storage has been given up, or empty. lost: gives who has taken the run over, from when on nothing
-    is sent any more.
+    is sent any more. is_sure: whether it is known that nobody has; while it is not, nothing is sent either.
     """
 
-    def __init__(self, folder: Path, remote: Storage, lost: Callable[[], str], say: Say) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        remote: Storage,
+        lost: Callable[[], str],
+        say: Say,
+        is_sure: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.failed = ""
         self.lost = lost
+        self._is_sure = is_sure
         self._folder = folder
         self._remote = remote
         self._say = say
         self._sent = Sent(folder, remote)
         self._one_at_a_time = threading.Lock()
-        self._finished: set[str] = set()  # ids of trials that never go on
+        self._finished: dict[str, int] = {}  # ids of trials that never go on -> the epochs that they had
         self._cleared: set[str] = set()  # those of them whose states are gone from the URL
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._send_over_and_over, name="mirror", daemon=True)
@@ -57,20 +65,23 @@ class Mirror:
         """Sends what changes from now on."""
         self._thread.start()
 
-    def note_finished(self, trial_ids: Iterable[str]) -> None:
-        """Takes note of trials that never go on: their states go from the URL once it has the study that says so."""
+    def note_finished(self, epochs: Mapping[str, int]) -> None:
+        """Takes note of trials that never go on: their states go from the URL once it has the study that says so.
+
+        epochs: how many each had, by its id.
+        """
         with self._one_at_a_time:
-            self._finished.update(trial_ids)
+            self._finished.update(epochs)
 
     def send(self) -> None:
         """Sends what has changed. Raises StorageError."""
         with self._one_at_a_time:
-            finished = self._finished - self._cleared
+            finished = self._finished.keys() - self._cleared
             with shots_of(self._folder, self._names()) as shots:
                 lacking = [_of_whole_lines(shot) for shot in self._sent.lacks(shots)]
-                self._sent.send(lacking, may_go_on=lambda: not self.lost())
+                self._sent.send(lacking, may_go_on=self._may_send)
             for trial_id in sorted(finished):
-                if self.lost():
+                if not self._may_send():
                     return
                 clear_state(self._remote / TRIALS / trial_id)
                 self._cleared.add(trial_id)
@@ -82,11 +93,20 @@ class Mirror:
 
     def send_trials(self) -> None:
         """Sends what trials left on this machine whose workers are gone. Raises StorageError."""
-        if self.lost():
-            return
         for folder in sorted(path for path in (self._folder / TRIALS).glob("*") if path.is_dir()):
             for training in [folder, *sorted(folder.glob(f"{FOLD}*"))]:
-                send_if_newer(self._remote / training.relative_to(self._folder).as_posix(), training)
+                if not self._may_send():
+                    return
+                remote = self._remote / training.relative_to(self._folder).as_posix()
+                send_if_newer(remote, training, ended_after=self._finished.get(folder.name))
+
+    def _may_send(self) -> bool:
+        """Whether the run is this driver's still. Raises StorageError while that is not known."""
+        if self.lost():
+            return False
+        if not self._is_sure():
+            raise StorageError("whether another driver has taken the run over is not known yet")
+        return True
 
     def finish(self) -> None:
         """Sends all that is left; waits for the storage, and raises GaveUpError when that is in vain."""

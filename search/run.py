@@ -386,7 +386,7 @@ def mirror_of(folder: RunFolder, console: "Console") -> Mirror | None:
     """What sends the run's files to its URL, where it has one; the settings lie there by then."""
     if folder.remote is None:
         return None
-    mirror = Mirror(folder.path, folder.remote, folder.lost, console.print)
+    mirror = Mirror(folder.path, folder.remote, folder.lost, console.print, folder.is_sure)
     with refusing(folder.remote):
         mirror.send()
     folder.trials.mkdir(exist_ok=True)

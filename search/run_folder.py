@@ -1,8 +1,10 @@
 """The folder of a run: where its parts lie, how it gets its name, and that one search at a time works in it."""
 
+import atexit
 import json
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +17,7 @@ from data.json_file import read_json
 from data.outlast import StorageError
 from data.replacing import write_text
 from data.segmentation_data import SegmentationData, Split
-from search.holder import HOLDER, Holder, holding, leased, noted
+from search.holder import HOLDER, LOCK, Holder, holding, leased, noted
 from search.sending import Sent
 from search.storage import Storage, is_url, parse_url, refusing, run_at
 from search.working_folder import FILES, fetch_run, working_folder
@@ -28,13 +30,15 @@ class RunFolder:
     """Where the parts of a run lie.
 
     path: of the folder. remote: where it is kept, if at a URL; the folder is then this machine's part of it. lost: says
-    who has taken the run over from this driver, which must then end; empty while nobody has. begun: is set once the
-    search is not refused any more: from then on the folder stays, whatever happens.
+    who has taken the run over from this driver, which must then end; empty while nobody has. is_sure: whether that is
+    known at the moment. begun: is set once the search is not refused any more: from then on the folder stays, whatever
+    happens.
     """
 
     path: Path
     remote: Storage | None = None
     lost: Callable[[], str] = field(default=str, compare=False, repr=False)
+    is_sure: Callable[[], bool] = field(default=lambda: True, compare=False, repr=False)
     begun: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     @property
@@ -101,16 +105,19 @@ def fetch_to_read(run: str) -> Path:
     if not is_url(run):
         return Path(run)
     remote = run_at(run)
-    # Not that in which a driver may be at work.
-    path = working_folder(remote)
-    path = path.with_name(f".{path.name}")
+    # Neither that in which a driver may be at work, nor one that others read.
+    home = working_folder(remote).parent
+    home.mkdir(parents=True, exist_ok=True)
+    copy = tempfile.mkdtemp(prefix=".read-", dir=home)
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    path = Path(copy) / remote.name
     with refusing(remote):
         there = [name for name in remote.files() if name in FILES or name.startswith("best/")]
         if not there:
             raise InputError(f"run {str(remote)!r} does not exist: give the URL of a run, STORAGE/NAME.")
-        shutil.rmtree(path, ignore_errors=True)
         for name in there:
-            remote.fetch(name, path / name)
+            with suppress(FileNotFoundError):  # it went between the two
+                remote.fetch(name, path / name)
     return path
 
 
@@ -156,15 +163,16 @@ def new_run(storage: Path | Storage, name: str, *, keep: bool = True) -> Iterato
         raise InputError(f"run {name!r} exists in {str(storage)!r}: add --resume, or take another --name.") from None
     except OSError as error:
         raise InputError(f"storage {str(storage)!r} cannot be written ({error.strerror}): name another.") from error
-    refused = False
+    ours = refused = False
     try:
         with held(run) as held_run:
+            ours = True
             yield held_run
     except BaseException:
         refused = not run.begun.is_set()
         raise
     finally:
-        if refused or not keep:
+        if ours and (refused or not keep):
             if run.remote is not None:
                 _take_back(run.remote, run.path)
             shutil.rmtree(run.path)
@@ -186,10 +194,10 @@ def held(run: RunFolder) -> Iterator[RunFolder]:
             with noted(run.path, holder):
                 yield run
             return
-        with leased(run.remote, holder, before) as lost, noted(run.path, holder):
+        with leased(run.remote, holder, before) as lease, noted(run.path, holder):
             with refusing(run.remote):
                 fetch_run(run.remote, run.path)
-            yield replace(run, lost=lost)
+            yield replace(run, lost=lambda: lease.lost, is_sure=lambda: lease.is_sure)
 
 
 def describe_data(data: SegmentationData, splits: Sequence[Split]) -> dict[str, Any]:
@@ -254,7 +262,7 @@ def _clear_remains(run: RunFolder) -> None:
             for path in run.path.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)
-                elif path.name != HOLDER:  # says whose lease it is, that may be over
+                elif path.name not in (HOLDER, LOCK):  # the former says whose lease it is, that may be over
                     path.unlink()
 
 
@@ -271,4 +279,4 @@ def _entries(storage: Path | Storage) -> list[str]:
     if isinstance(storage, Storage):
         with refusing(storage):
             return storage.folders()
-    return [path.name for path in storage.iterdir() if path.name != HOLDER] if storage.is_dir() else []
+    return [path.name for path in storage.iterdir() if path.name not in (HOLDER, LOCK)] if storage.is_dir() else []

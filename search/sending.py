@@ -75,9 +75,8 @@ class Sent:
                     self._remote.put_stream(shot.name, shot.file)
                     self._marks[shot.name] = shot.mark
         finally:
-            if lacking and self._folder.is_dir():
-                with suppress(OSError):  # on a full disk; then it is sent once more
-                    write_text(self._folder / SENT, json.dumps(self._marks))
+            if lacking:
+                self._remember()
 
     def fetch(self, name: str) -> None:
         """Fetches a file, unless it has changed here since it was sent. Raises StorageError, FileNotFoundError."""
@@ -87,6 +86,12 @@ class Sent:
         self._remote.fetch(name, self._folder / name)
         with shots_of(self._folder, [name]) as here:
             self._marks |= {shot.name: shot.mark for shot in here}
+        self._remember()
+
+    def _remember(self) -> None:
+        if self._folder.is_dir():
+            with suppress(OSError):  # on a full disk; then it is sent once more
+                write_text(self._folder / SENT, json.dumps(self._marks))
 
     def names_below(self, prefix: str) -> list[str]:
         """The names of all files that were sent and begin like this."""

@@ -142,6 +142,17 @@ def _check_trial(trial: FrozenTrial) -> None:
         raise InputError(f"trial {trial.number} waits and has no record")
 
 
+def _is_file_name(value: Any) -> bool:
+    """Whether the value names one file or folder: what a trial is called, by which its states are removed."""
+    if not isinstance(value, str):
+        return False
+    try:
+        check_file_name(value, what=TRIAL_ID)
+    except InputError:
+        return False
+    return True
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -170,7 +181,7 @@ _STUDY_ATTRIBUTES: Mapping[str, Callable[[Any], bool]] = {
     "packing": lambda value: isinstance(value, dict),
 }
 _TRIAL_ATTRIBUTES: Mapping[str, Callable[[Any], bool]] = {
-    TRIAL_ID: _is_text,
+    TRIAL_ID: _is_file_name,
     "ray_trial_id": _is_text,
     "rests_since": _is_moment,
 }

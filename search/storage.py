@@ -3,7 +3,8 @@
 import io
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,8 +69,11 @@ class Storage:
         self.put_stream(name, io.BytesIO(content))
 
     def put_stream(self, name: str, source: BinaryIO) -> None:
-        """Writes a file of all that can still be read from the source."""
-        with self._told():
+        """Writes a file of all that can still be read from the source.
+
+        A Ctrl-C meanwhile is heard when it is done: a store of objects would keep the beginning of one that breaks off.
+        """
+        with self._told(writing=True):
             files, path = _files(self.root), self._path(name)
             if _is_local(files):  # a folder is no store of objects: there, a new file takes the old one's place
                 target = Path(path)
@@ -77,8 +81,12 @@ class Storage:
                 with replacing(target) as waiting, waiting.open("wb") as file:
                     _copy(source, file)
                 return
-            with files.open_output_stream(path) as file:
-                _copy(source, file)
+
+            def upload() -> None:
+                with files.open_output_stream(path) as file:
+                    _copy(source, file)
+
+            _uninterrupted(upload)
 
     def get(self, name: str) -> bytes:
         """What a file holds. Raises FileNotFoundError where there is none."""
@@ -134,11 +142,18 @@ class Storage:
         return "/".join(part for part in parts if part) if parts[0] != "/" else "/" + "/".join(filter(None, parts[1:]))
 
     @contextmanager
-    def _told(self, *, local: bool = False) -> Iterator[None]:
-        """Turns what pyarrow raises into a StorageError. local: whether a disk of this machine takes part, too."""
+    def _told(self, *, local: bool = False, writing: bool = False) -> Iterator[None]:
+        """Turns what pyarrow raises into a StorageError. local: whether a disk of this machine takes part, too.
+
+        writing: whether nothing is looked for that need not be there.
+        """
         try:
             yield
-        except (FileNotFoundError, StorageError):
+        except StorageError:
+            raise
+        except FileNotFoundError as missing:
+            if writing:
+                raise StorageError(_plain(missing)) from missing
             raise
         except OSError as error:
             if local and error.errno is not None:
@@ -146,6 +161,30 @@ class Storage:
             raise StorageError(_plain(error)) from error
         except Exception as error:  # pyarrow has errors of its own, of no common kind
             raise StorageError(_plain(error)) from error
+
+
+def _uninterrupted(do: Callable[[], None]) -> None:
+    """Does it in a thread of its own, to which no signal comes; what is raised meanwhile here, goes on afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        do()
+        return
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            do()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            raised.append(error)
+
+    apart = threading.Thread(target=run, name="upload")
+    try:
+        apart.start()
+        apart.join()
+    finally:
+        if apart.is_alive():
+            apart.join()
+    if raised:
+        raise raised[0]
 
 
 @contextmanager
@@ -167,7 +206,10 @@ def is_url(text: str) -> bool:
 
 def parse_url(text: str) -> Storage:
     """The storage at a URL. Raises InputError for one that is not known, or holds a secret."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as mistake:  # of brackets, as of an address of IPv6
+        raise InputError(f"storage {text!r} is no URL ({mistake}): write one such as s3://BUCKET/FOLDER.") from None
     if parts.scheme not in SCHEMES:
         error = unknown_name("storage scheme", parts.scheme, SCHEMES)
         raise InputError(f"{error} Such as s3://BUCKET/FOLDER, or a folder of this machine, without ://.")
@@ -183,6 +225,8 @@ def parse_url(text: str) -> Storage:
         raise InputError(f"storage {text!r} must have three slashes, such as file:///shared/runs.")
     if parts.scheme != "file" and not parts.netloc:
         raise InputError(f"storage {text!r} names no bucket: give one, such as {parts.scheme}://BUCKET/FOLDER.")
+    if parts.fragment:
+        raise InputError(f"storage {text!r} must not have a # in it: leave {'#' + parts.fragment!r} out.")
     if ".." in parts.path.split("/"):
         raise InputError(f"storage {text!r} must not have .. in it: write the whole path.")
     query = f"?{parts.query}" if parts.query else ""

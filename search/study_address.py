@@ -36,7 +36,9 @@ _REFUSALS = (
 )
 _TABLE_RIGHTS = """
     SELECT CASE WHEN to_regclass('studies') IS NULL THEN has_schema_privilege(current_schema(), 'CREATE')
-                ELSE has_table_privilege(to_regclass('studies'), 'SELECT, INSERT, UPDATE') END
+                ELSE has_table_privilege(to_regclass('studies'), 'SELECT')
+                     AND has_table_privilege(to_regclass('studies'), 'INSERT')
+                     AND has_table_privilege(to_regclass('studies'), 'UPDATE') END
 """
 
 

@@ -93,15 +93,22 @@ def _fetch(remote: Storage, folder: Path, names: Iterable[str]) -> None:
             continue
 
 
-def send_if_newer(remote: Storage, folder: Path) -> None:
-    """Sends what a training left here whose process is gone, unless it went on elsewhere since. Raises StorageError."""
+def send_if_newer(remote: Storage, folder: Path, *, ended_after: int | None = None) -> None:
+    """Sends what a training left here whose process is gone, unless it went on elsewhere since. Raises StorageError.
+
+    ended_after: the epochs of its trial, over all folds, if that never goes on: then the URL has no state of it any
+    more to compare with.
+    """
     sent = Sent(folder, remote)
     with shots_of(folder, names_in(folder)) as shots:
         lacking = sent.lacks(shots)
         if not lacking:
             return
         there = remote.files()
-        if LAST in there and any(shot.name == LAST for shot in lacking):
+        if ended_after is not None and LAST not in there and there:
+            if folder.name.startswith(FOLD) or progress_of(folder / LAST)[1] < ended_after:
+                return
+        elif LAST in there and any(shot.name == LAST for shot in lacking):
             fetched = folder / FETCHED
             try:
                 remote.fetch(LAST, fetched)
@@ -123,7 +130,7 @@ class TrialMirror:
         self._sent = Sent(folder, remote)
         self._changed = threading.Condition()
         self._waiting: tuple[ExitStack, list[Shot]] | None = None
-        self._busy = self._closing = False
+        self._busy = self._closing = self._abandoned = False
         self._thread = threading.Thread(target=self._send_over_and_over, name="sender", daemon=True)
         self._thread.start()
 
@@ -165,6 +172,15 @@ class TrialMirror:
             self._closing = True
             self._changed.notify_all()
 
+    def abandon(self) -> None:
+        """Ends the thread, whatever is not sent yet: from now on another one may send from this folder."""
+        with self._changed:
+            self._closing = self._abandoned = True
+            if self._waiting is not None:
+                self._waiting[0].close()
+            self._waiting = None
+            self._changed.notify_all()
+
     def _send_over_and_over(self) -> None:
         while True:
             with self._changed:
@@ -172,25 +188,27 @@ class TrialMirror:
                 if self._waiting is None:
                     return
                 (opened, shots), self._waiting, self._busy = self._waiting, None, True
-            with opened:
-                self._send(shots)
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+            try:
+                with opened:
+                    self._send(shots)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
 
     def _send(self, shots: list[Shot]) -> None:
         wait = FIRST_WAIT
         while True:
             try:
-                self._sent.send(shots)
+                self._sent.send(shots, may_go_on=lambda: not self._abandoned)
             except (StorageError, OSError) as error:
                 self.failing = reason_of(error)
             else:
                 self.failing = ""
                 return
             with self._changed:
-                if self._changed.wait_for(lambda: self._waiting is not None, wait):
-                    return  # there is something newer
+                if self._changed.wait_for(lambda: self._waiting is not None or self._abandoned, wait):
+                    return  # there is something newer, or it is not wanted any more
             wait = min(2 * wait, LONGEST_WAIT)
 
 
@@ -212,3 +230,5 @@ def mirrored(remote: Storage | None, folder: Path) -> Iterator[TrialMirror | Non
         mirror.close()
         if mirror.wait(SECONDS_TO_SEND):
             mirror.drop_state()
+        else:
+            mirror.abandon()

@@ -84,6 +84,16 @@ def spoil_record(run: Path, **changes: Any) -> None:
     journal.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["../../other/trials/t0001", "", ".."])
+def test_a_trial_is_called_by_no_path_by_which_files_would_be_removed(run: Path, name: str) -> None:
+    attribute = {"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"trial_id": name}}
+    journal = run / "study.log"
+    lines = [line for line in journal.read_text(encoding="utf-8").splitlines() if '"values":[0.5]' not in line]
+    journal.write_text("\n".join([*lines, json.dumps(attribute)]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="trial_id of trial 0 is of another type"):
+        read_study(run / "study.log")
+
+
 def test_a_pickle_in_an_array_is_not_opened(tmp_path: Path, harm: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[Weapon(harm)]], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="holds objects, not numbers"):

@@ -114,3 +114,16 @@ def test_the_table_has_a_row_for_each_fault() -> None:
     assert table(FAULTS, reports).splitlines()[2] == (
         f"| node_killed | {FAULTS['node_killed'].happens} | after 1; after 2 | 1 of 2 | machine / is gone |"
     )
+
+
+def test_faults_that_did_not_strike_again_keep_their_rows() -> None:
+    first, second, *_ = FAULTS
+    reports = [
+        Report(fault=name, seed=1, moment=f"after {name}", broken=(), said="", seconds=1.0) for name in (second, first)
+    ]
+    stood = table(FAULTS, reports)
+    again = [Report(fault=second, seed=2, moment="later", broken=("something",), said="", seconds=1.0)]
+    before, after = stood.splitlines(), table(FAULTS, again, stood).splitlines()
+    assert after[:3] == before[:3]
+    assert after[3] == f"| {second} | {FAULTS[second].happens} | later | 0 of 1 |  |"
+    assert len(after) == 4

@@ -1,6 +1,8 @@
 """What a run sends to its URL: what has changed, whole, and nothing in place of what is newer or better there."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,56 @@ def test_who_has_lost_the_run_sends_nothing(folder: Path, remote: Storage) -> No
     assert driver.over == "run taken over by other@elsewhere"
 
 
+def test_a_driver_that_is_not_sure_of_its_run_sends_nothing(folder: Path, remote: Storage) -> None:
+    driver_of(folder, remote, [])
+    sure = [False]
+    driver = Mirror(folder, remote, str, print, lambda: sure[0])
+    with pytest.raises(StorageError, match="whether another driver has taken the run over is not known yet"):
+        driver.send()
+    assert remote.files() == {}
+    sure[0] = True
+    driver.send()
+    assert "study.log" in remote.files()
+
+
+def test_what_an_older_training_left_here_does_not_take_the_place_of_one_that_has_ended(
+    folder: Path, remote: Storage
+) -> None:
+    driver = driver_of(folder, remote, [])
+    for trial, epochs in (("t0000", 3), ("t0001", 5), ("t0002/fold-1", 3)):
+        state(folder / "trials" / trial, epochs)
+        (folder / "trials" / trial / "best").mkdir()
+        (folder / "trials" / trial / "best/model").write_text("of this machine")
+        remote.put(f"trials/{trial}/best/model", b"of the last epochs, elsewhere")
+    driver.note_finished({"t0000": 5, "t0001": 5, "t0002": 9})
+    driver.finish()
+    there = {trial: remote.get(f"trials/{trial}/best/model") for trial in ("t0000", "t0001", "t0002/fold-1")}
+    assert there == {
+        "t0000": b"of the last epochs, elsewhere",
+        "t0001": b"of this machine",
+        "t0002/fold-1": b"of the last epochs, elsewhere",
+    }
+
+
+def test_a_training_that_is_given_up_sends_nothing_any_more(
+    folder: Path, remote: Storage, away: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_mirror, "SECONDS_TO_SEND", 0.2)
+    away.add("yes")
+    before = threading.active_count()
+    with mirrored(remote, folder) as mirror:
+        assert mirror is not None
+        state(folder, 1)
+        mirror.offer()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, "its thread goes on"
+        time.sleep(0.05)
+    away.clear()
+    assert remote.files() == {}
+    assert (folder / LAST).exists()
+
+
 def test_at_the_end_the_url_has_what_killed_workers_left_and_no_state_that_is_done(
     folder: Path, remote: Storage
 ) -> None:
@@ -249,7 +301,7 @@ def test_at_the_end_the_url_has_what_killed_workers_left_and_no_state_that_is_do
         (folder / "trials" / trial / "best").mkdir()
         (folder / "trials" / trial / "best/model").write_text(trial)
     remote.put("finals/of/another", b"machine")
-    driver.note_finished(["t0000", "t0002"])
+    driver.note_finished({"t0000": 1, "t0002": 1})
     driver.finish()
     names = set(remote.files())
     assert {f"trials/{trial}/best/model" for trial in ("t0000", "t0001", "t0002/fold-1")} <= names

@@ -45,6 +45,16 @@ def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_search_that_is_refused_because_another_holds_the_run_takes_nothing_away(tmp_path: Path) -> None:
+    with new_run(tmp_path, "mine") as run:
+        for keep in (True, False):
+            with pytest.raises(InputError, match="is being searched by"), new_run(tmp_path, "mine", keep=keep):
+                pass
+        run.settings.touch()
+        run.begun.set()
+    assert run.settings.is_file()
+
+
 def test_a_refused_search_leaves_what_others_made(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(InputError), new_run(tmp_path / "a", "mine"):

@@ -1,6 +1,9 @@
 """Storage at a URL: which there are, that files are whole, and that nothing secret is kept."""
 
+import os
 import pickle
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from data.input_error import InputError
 from data.outlast import StorageError
 from search.run_folder import RunFolder, choose_name, fetch_to_read, find_run, held, new_run
-from search.storage import Storage, is_url, parse_url, run_at
+from search.storage import Storage, _uninterrupted, is_url, parse_url, run_at
 from search.working_folder import working_folder
 
 
@@ -32,6 +35,8 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
         ("s3:///runs", "names no bucket: give one, such as s3://BUCKET/FOLDER"),
         ("file://runs", "must have three slashes"),
         ("s3://bucket/../other", "must not have .. in it"),
+        ("s3://[bucket/runs", "is no URL .Invalid IPv6 URL.: write one such as s3://BUCKET/FOLDER"),
+        ("s3://bucket/runs#2", "must not have a # in it: leave '#2' out"),
     ],
 )
 def test_a_url_that_cannot_be_meant_is_refused_in_one_line_without_its_secrets(url: str, message: str) -> None:
@@ -49,6 +54,38 @@ def test_names_below_a_url_stand_before_its_query() -> None:
     assert is_url(url) and not is_url("runs/mine")
     with pytest.raises(InputError, match="must be the URL of a run's folder"):
         run_at("s3://bucket")
+
+
+def test_a_file_that_cannot_be_put_fails_in_the_storages_own_words(
+    remote: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("search.storage._copy", gone)
+    with pytest.raises(StorageError, match="No such file"):
+        remote.put("a", b"12")
+
+
+def test_ctrl_c_is_heard_when_a_file_is_sent() -> None:
+    done = []
+
+    def upload() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        done.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        _uninterrupted(upload)
+    assert done == ["whole"]
+
+
+def test_two_who_read_a_run_do_not_meet(remote: Storage, cache: Path) -> None:
+    (remote / "mine").put("leaderboard.csv", b"trial_id\n")
+    one, other = (fetch_to_read(str(remote / "mine")) for _ in range(2))
+    assert one != other
+    assert {one.name, other.name} == {"mine"}
+    assert (one / "leaderboard.csv").read_bytes() == (other / "leaderboard.csv").read_bytes() == b"trial_id\n"
 
 
 def test_files_are_put_found_listed_and_removed(remote: Storage, tmp_path: Path) -> None:
