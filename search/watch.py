@@ -25,7 +25,8 @@ from search.trial import EVENT
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at the records, for the leaderboard and the screen
 SHARE_OF_LOOKING = 0.05  # of the driver's time at most, however many trials there are
-SECONDS_BETWEEN_COUNTS = 10.0  # of the machines, which may come and go
+SECONDS_BETWEEN_COUNTS = 3.0  # of the machines, which may come and go
+SECONDS_BETWEEN_MAKING_ROOM = 10.0
 
 Look = Callable[[list[TrialRecord], float], None]
 
@@ -69,7 +70,7 @@ class Watch(tune.Callback):
         self._events = events
         self._leftovers = leftovers
         self._of_earlier_needs: frozenset[str] | None = None  # ids of trials
-        self._next_look = self._next_count = 0.0
+        self._next_look = self._next_count = self._next_room = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes a copy of itself to disk when it starts, which nobody reads; the screen cannot be copied.
@@ -103,8 +104,10 @@ class Watch(tune.Callback):
             self.look()
             taken = time.monotonic() - now
             self._next_look = now + max(SECONDS_BETWEEN_LOOKS, taken / SHARE_OF_LOOKING)
-        if now >= self._next_count:
+        if now >= self._next_room:
             self._make_room()
+            self._next_room = now + SECONDS_BETWEEN_MAKING_ROOM
+        if now >= self._next_count:
             self._count_machines()
             self._next_count = now + (SECONDS_BETWEEN_LOOKS if self._newcomers.asked else SECONDS_BETWEEN_COUNTS)
 

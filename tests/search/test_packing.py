@@ -232,7 +232,7 @@ def test_trials_that_begin_after_that_take_more_and_a_person_is_told(
     monkeypatch.setattr(search.watch, "fewer_at_a_time", more)
     for module in (search.driver, search.watch):
         monkeypatch.setattr(module, "machines", lambda *_: [Machine(cpus=1, gpus=0)])
-    for name in ("SECONDS_BETWEEN_COUNTS", "SECONDS_BETWEEN_LOOKS"):
+    for name in ("SECONDS_BETWEEN_MAKING_ROOM", "SECONDS_BETWEEN_COUNTS", "SECONDS_BETWEEN_LOOKS"):
         monkeypatch.setattr(search.watch, name, 0.1)
     settings = SearchSettings(num_trials=4, max_epochs=2, scheduler="none", space=QUICK)
     outcome = search.driver.search(
