@@ -107,5 +107,5 @@ def test_a_run_does_not_go_on_with_something_else(
     (folder / "settings.yaml").write_text(settings)
     assert run_here("--resume", "--name", "mine", "--storage", str(tmp_path), *words) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
-    assert [path.name for path in folder.iterdir()] == ["settings.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == [LOCK, "settings.yaml"]
     assert (folder / "settings.yaml").read_text() == settings

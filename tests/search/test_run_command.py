@@ -49,7 +49,7 @@ def test_one_command_leads_from_pictures_to_a_leaderboard_and_the_best_model(
     _, card = load_model(folder / "best")
     assert (card.source, card.class_names, card.config.depth) == ("synthetic", ("vessel",), 2)
     assert {path.name for path in folder.iterdir()} == {
-        *("settings.yaml", "dataset.json", "study.log", "events.log", "leaderboard.csv", "best", "trials")
+        *("settings.yaml", "dataset.json", "study.log", "events.log", "leaderboard.csv", "best", "trials", LOCK)
     }
     facts = json.loads((folder / "dataset.json").read_text())
     assert facts["fingerprint"] == card.fingerprint
