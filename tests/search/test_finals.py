@@ -26,6 +26,7 @@ from search import finalists
 from search.ensemble import Together
 from search.finals import Finals, finals, read_trials
 from search.held_out import hash_weights
+from search.holder import LOCK
 from search.leaderboard import to_frame, write
 from search.record import TrialRecord
 from search.resources import Needs

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from search.holder import LOCK
 from search.leaderboard import read
 from search.record import records_from_study
 from search.study import read_study

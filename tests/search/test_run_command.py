@@ -16,6 +16,7 @@ from data.segmentation_data import Split
 from model.checkpoint import load_model
 from model.config import TrainConfig
 from search.driver import Outcome
+from search.holder import LOCK
 from search.leaderboard import columns, read
 from search.record import TrialRecord
 from search.run import NO_MODEL, conclude, describe_splits, inspect_command, show_classes
