@@ -138,8 +138,8 @@ class Trial:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_trial_that_is_killed_takes_its_processes_with_it(tmp_path: Path) -> None:
     data = colored_squares("binary")
-    folder = tmp_path / "trials/t0000"
-    work = SharedWork(data=data, splits=(split_in_two(data),), train=None, folder=folder.parent, needs=TWO)
+    folder = tmp_path / "t0000"
+    work = SharedWork(data=data, splits=(split_in_two(data),), train=None, folder=tmp_path, needs=TWO)
     places = placement_group([COORDINATOR, {"CPU": 1}, {"CPU": 1}])
     first, *others = (
         PlacementGroupSchedulingStrategy(places, placement_group_bundle_index=index) for index in range(3)
