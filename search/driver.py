@@ -142,6 +142,10 @@ def search(
         records = records_by_ending(searcher.study) if limits.reads_records else []
         return restarts.reason or limits.over(records, watch.spent, needs.devices)
 
+    def is_ours() -> bool:
+        """Whether this driver says how the search ended: whoever has taken it over shares the study under its name."""
+        return mirror is None or not is_shared(study) or not mirror.lost()
+
     ending = Ending(over)
     others = [Hearing(searcher, scheduler, run.journal)] if is_shared(study) else []
     work = SharedWork(
@@ -175,7 +179,7 @@ def search(
                 if not ending.stop_all():
                     tuner.fit()
             reason = "" if ending.interrupted else ending.reason or _through(limits, searcher.study)
-            if reason:
+            if reason and is_ours():
                 set_aside(searcher.study, reason)
         finally:
             watch.look()
@@ -184,8 +188,9 @@ def search(
         if not ending.interrupted:
             drop_spare_states(run)
         events.note("interrupted" if ending.interrupted else f"ended: {reason}")
-        searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
-        searcher.study.set_user_attr(UNDER_WAY, False)
+        if is_ours():
+            searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
+            searcher.study.set_user_attr(UNDER_WAY, False)
         if others:
             keep_copy(searcher.study, run.journal)
     return Outcome(

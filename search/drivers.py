@@ -4,11 +4,13 @@ A study that is a file has one driver at a time, which has no name, and all tria
 """
 
 import copy
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from data.input_error import InputError
 from data.replacing import write_text
 from search.record import TRIAL_ID, TrialRecord
 from search.run_folder import RunFolder
@@ -63,15 +65,19 @@ def places_of_others(study: "optuna.Study") -> dict[str, str]:
 
 
 def driver_id(run: RunFolder) -> str:
-    """The name of the driver that searches in this folder, the same in every session."""
-    try:
-        found = run.driver.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        found = ""
-    if not found:
-        found = secrets.token_hex(4)
-        write_text(run.driver, f"{found}\n")
-    return found
+    """The name of the driver that searches in this folder, the same in every session.
+
+    Raises InputError for a file that holds no such name.
+    """
+    if not run.driver.exists():
+        write_text(run.driver, f"{secrets.token_hex(4)}\n")
+    found = run.driver.read_bytes().strip()
+    if not re.fullmatch(rb"[0-9a-f]{8}", found):
+        raise InputError(
+            f"{str(run.driver)!r} must hold the 8 hexadecimal digits of a driver's name, not {found[:40]!r}: write "
+            "those that its trials have in the study, or remove it, and another driver goes on."
+        )
+    return found.decode()
 
 
 class Pulses:

@@ -20,7 +20,7 @@ from data.segmentation_data import SegmentationData, Split
 from search.holder import HOLDER, LOCK, Holder, holding, leased, noted
 from search.sending import Sent
 from search.storage import Storage, is_url, parse_url, refusing, run_at
-from search.working_folder import FILES, fetch_run, working_folder
+from search.working_folder import DRIVER, FILES, fetch_run, working_folder
 
 SAME = ("fingerprint", "split", "folds")  # of the data, without which the trials of a run would not compare
 
@@ -69,7 +69,7 @@ class RunFolder:
     @property
     def driver(self) -> Path:
         """The name of who searches here, where several drivers share a study."""
-        return self.path / "driver.txt"
+        return self.path / DRIVER
 
     @property
     def leaderboard(self) -> Path:

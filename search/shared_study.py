@@ -184,6 +184,7 @@ def open_storage(place: SharedPlace) -> SharedStorage:
     if (storage := _OPEN.get(place)) is None:
         check_database(place.address)
         import psycopg
+        from sqlalchemy.exc import SQLAlchemyError
 
         # Whether the connection is still there is not asked each time: what is lost is sent again (see `Outage`).
         connecting = {"connect_args": place.address.connection, "pool_size": 1}
@@ -192,8 +193,9 @@ def open_storage(place: SharedPlace) -> SharedStorage:
             with psycopg.connect(**place.address.connection) as alone:
                 alone.execute("SELECT pg_advisory_xact_lock(hashtext('unet-search'))")
                 database = NumberedStorage("postgresql+psycopg://", connecting)
-        except RuntimeError as error:  # of another version of Optuna
-            raise InputError(f"study '{place.address}' cannot be used: {error}") from error
+        except (RuntimeError, psycopg.Error, SQLAlchemyError) as error:  # the first is of another version of Optuna
+            said = " ".join(str(error).partition("\n")[0].split())
+            raise InputError(f"study '{place.address}' cannot be used ({said}): mend it, or name another.") from error
         storage = _OPEN[place] = SharedStorage(database, place)
     return storage
 

@@ -8,10 +8,11 @@ from data.input_error import InputError
 from search.storage import Storage
 
 JOURNAL = "study.log"
+DRIVER = "driver.txt"  # who searches here, where the study is in a database
 # What lies beside the folders of a run.
-FILES = ("settings.yaml", "dataset.json", JOURNAL, "leaderboard.csv", "finalists.csv")
+FILES = ("settings.yaml", "dataset.json", DRIVER, JOURNAL, "leaderboard.csv", "finalists.csv")
 # What a driver needs of them to go on, and the study; all else is made again, or fetched where it is needed.
-OF_THE_DRIVER = ("settings.yaml", "dataset.json")
+OF_THE_DRIVER = ("settings.yaml", "dataset.json", DRIVER)
 
 
 def working_folder(remote: Storage) -> Path:
@@ -24,6 +25,7 @@ def fetch_run(remote: Storage, folder: Path) -> None:
     """Brings what a driver needs of a run at a URL into its working folder.
 
     The study is the longer one of the two: it only ever grows, so one that begins like the other and goes on is newer.
+    Where it is in a database, the file is but a copy of it, which a driver does not read.
     Raises InputError when each has lines that the other has not, StorageError, and FileNotFoundError for no run.
     """
     for name in OF_THE_DRIVER:
@@ -31,6 +33,8 @@ def fetch_run(remote: Storage, folder: Path) -> None:
             remote.fetch(name, folder / name)
         except FileNotFoundError:
             (folder / name).unlink(missing_ok=True)
+    if (folder / DRIVER).is_file():
+        return
     try:
         there = _whole_lines(remote.get(JOURNAL))
     except FileNotFoundError:

@@ -399,6 +399,29 @@ def test_two_commands_share_a_search_though_one_is_killed(server: Server, tmp_pa
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
 
 
+@pytest.mark.timeout(900)
+def test_a_driver_whose_run_lies_at_a_url_goes_on_with_its_own_from_another_machine(
+    server: Server, tmp_path: Path
+) -> None:
+    run, machines = tmp_path / "bucket/away", [str(tmp_path / name) for name in ("one", "other")]
+    at_url = ("--name", "away", "--storage", f"file://{run.parent}")
+    killed = start(*commanded(server, tmp_path), *at_url, UNET_SEARCH_CACHE=machines[0])
+    try:
+        wait_until(lambda: bool(list(run.glob("trials/*/best/*"))), killed)
+    finally:
+        killed.kill()
+        killed.communicate()
+    begun = {path.name for path in run.glob("trials/*")}
+    for machine, trials in ((machines[1], 6), (machines[0], 7)):
+        resumed = start("--resume", *at_url, "--num-trials", str(trials), UNET_SEARCH_CACHE=machine)
+        out, errors = resumed.communicate(timeout=300)
+        assert (resumed.returncode, errors) == (0, ""), out
+        rows = read(run / "leaderboard.csv").set_index("trial_id")
+        assert begun <= set(rows.index) == {f"t{number:04d}" for number in range(trials)}
+        assert set(rows["status"]) == {"completed"}
+        assert set(rows.epochs) == {6}
+
+
 def test_a_command_that_does_not_fit_in_is_refused_before_anything_is_made(
     server: Server, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

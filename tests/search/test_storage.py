@@ -10,6 +10,7 @@ import pytest
 
 from data.input_error import InputError
 from data.outlast import StorageError
+from search.drivers import driver_id
 from search.run_folder import RunFolder, choose_name, fetch_to_read, find_run, held, new_run
 from search.storage import Storage, _uninterrupted, is_url, parse_url, run_at
 from search.working_folder import working_folder
@@ -170,3 +171,12 @@ def test_the_longer_study_is_taken_and_two_that_differ_are_refused(
         with held(run):
             assert run.journal.read_bytes() == kept
     assert not there or (remote / "mine").get("study.log") == there
+
+
+def test_of_a_study_in_a_database_the_driver_is_fetched_and_no_copy_is_compared(remote: Storage) -> None:
+    for name, content in (("settings.yaml", b""), ("driver.txt", b"0123abcd\n"), ("study.log", b"1\n2\n")):
+        (remote / "mine").put(name, content)
+    run = find_run(remote, "mine")
+    run.journal.write_bytes(b"1\n3\n")
+    with held(run):
+        assert driver_id(run) == "0123abcd"

@@ -98,3 +98,6 @@ def test_the_driver_of_a_run_keeps_its_name(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     one, other = (RunFolder(path=tmp_path / name) for name in ("one", "other"))
     assert driver_id(one) == driver_id(one) != driver_id(other)
+    one.driver.write_text("../x\n")
+    with pytest.raises(InputError, match=r"driver\.txt' must hold the 8 hexadecimal digits of a driver's name, not"):
+        driver_id(one)
