@@ -135,7 +135,7 @@ def test_it_is_waited_for_within_about_a_second_when_a_trial_is_better_and_not_m
     names = ("placement", "run", "look", "events", "newcomers", "leftovers")
     unused: dict[str, Any] = dict.fromkeys(names)
     watch = Watch(searcher=searcher, class_names=(), objectives=(), clock=SteadyClock(), spent=0.0, **unused)
-    watch._next_look = watch._next_count = math.inf
+    watch._next_look = watch._next_count = watch._next_room = math.inf
     searcher.suggest("a")
     for seconds, better, waits in ((1.1, 0.5, 1), (0.5, 0.6, 0), (0.6, None, 1), (9.0, None, 0), (0.1, 0.3, 0)):
         clock.now += seconds
