@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,8 @@ def staged(config: Any, data: Any, split: Any, *, folder: Path, **more: Any) -> 
                 os._exit(1)
             case "seed-3", 2:
                 raise ValueError("it went wrong")
+            case "seed-4", 1 if not before:  # until it is interrupted
+                time.sleep(60)
 
 
 def start(folder: Path, trainings: list[FinalTraining], look: Any, workers: int = 1) -> None:

@@ -350,7 +350,7 @@ def test_a_database_that_stays_away_is_given_up_in_one_line_and_ctrl_c_is_heard(
         server.start()
 
 
-def commanded(server: Server, storage: Path, *words: str, name: str = "shared") -> tuple[str, ...]:
+def commanded(server: Server, storage: Path | str, *words: str, name: str = "shared") -> tuple[str, ...]:
     where = ("--study", server.url, "--name", name, "--storage", str(storage))
     return (*where, "--num-trials", "6", "--max-epochs", "6", *SMALL, *words)
 
@@ -404,16 +404,17 @@ def test_a_driver_whose_run_lies_at_a_url_goes_on_with_its_own_from_another_mach
     server: Server, tmp_path: Path
 ) -> None:
     run, machines = tmp_path / "bucket/away", [str(tmp_path / name) for name in ("one", "other")]
-    at_url = ("--name", "away", "--storage", f"file://{run.parent}")
-    killed = start(*commanded(server, tmp_path), *at_url, UNET_SEARCH_CACHE=machines[0])
+    storage = f"file://{run.parent}"
+    killed = start(*commanded(server, storage, name=run.name), UNET_SEARCH_CACHE=machines[0])
     try:
         wait_until(lambda: bool(list(run.glob("trials/*/best/*"))), killed)
     finally:
         killed.kill()
         killed.communicate()
     begun = {path.name for path in run.glob("trials/*")}
-    for machine, trials in ((machines[1], 6), (machines[0], 7)):
-        resumed = start("--resume", *at_url, "--num-trials", str(trials), UNET_SEARCH_CACHE=machine)
+    for machine, trials in zip(machines, (6, 7), strict=True):
+        command = ("--resume", "--name", run.name, "--storage", storage, "--num-trials", str(trials))
+        resumed = start(*command, UNET_SEARCH_CACHE=machine)
         out, errors = resumed.communicate(timeout=300)
         assert (resumed.returncode, errors) == (0, ""), out
         rows = read(run / "leaderboard.csv").set_index("trial_id")
