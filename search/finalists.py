@@ -184,7 +184,7 @@ def read(path: Path) -> pd.DataFrame:
     path = path / TABLE if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"finalists {str(path)!r} do not exist: python -m search.finals RUN makes them.")
-    return leaderboard.read(path, COLUMN_TYPES)
+    return leaderboard.read_table(path, COLUMN_TYPES)
 
 
 def render(frame: pd.DataFrame, console: "Console") -> None:

@@ -2,35 +2,33 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from data.command_line import run_command
 from data.input_error import InputError
-from data.printable import printable
 from data.replacing import replacing
-from data.spreadsheet import as_it_was, defused
+from data.spreadsheet import as_it_was
 from model.config import TrainConfig
-from search.objectives import COSTS, LATENCY, VAL_DICE
+from search.objectives import VAL_DICE
 from search.pareto import on_front
 from search.record import (
     BAD_ENDINGS,
     CLASS_METRIC,
     METRICS,
+    STATUSES,
     TrialRecord,
     is_metric,
     records_from_study,
-    split_warnings,
-    warning_name,
 )
-from search.run_folder import RunFolder, fetch_to_read
+from search.run_folder import RunFolder
+from search.table_formats import FORMATS, safe_in_a_spreadsheet
 
-if TYPE_CHECKING:
-    from rich.console import Console
+SCHEMA = 2  # of the table: 1 had no such column; a newer one is refused
 
 # fmt: off
 CONFIG_TYPES: dict[str, Any] = {declared.name: declared.type for declared in fields(TrainConfig)}
@@ -38,29 +36,20 @@ COLUMN_TYPES: dict[str, Any] = {
     "rank": int, "trial_id": str, "status": str, "reason": str, "warnings": str, "pareto": bool, "threshold": float,
     "folds": int, "best_epoch": int, "epochs": int, "seconds": float, "device": str, "images_per_second": float,
     "peak_memory_mb": float, "parameters": int, "gflops_per_megapixel": float, "latency_ms": float, "batch_parts": int,
-    **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str,
+    **CONFIG_TYPES, "checkpoint": str, "dataset": str, "version": str, "schema": int,
 }
-# What a person is shown, as it is written there; the first ones are the last to go where the window is narrow.
-SHOWN = {
-    "rank": "{:d}", "trial_id": "{}", "status": "{}", "val_dice": "{:.4f}", "pareto": "{}", "parameters": "{:,d}",
-    "latency_ms": "{:.3g}", "peak_memory_mb": "{:.0f}", "gflops_per_megapixel": "{:.3g}", "folds": "{:d}",
-    "epochs": "{:d}", "learning_rate": "{:.2g}", "loss": "{}", "depth": "{:d}", "width": "{:d}", "reason": "{}",
-    "seconds": "{:.0f}", "val_iou": "{:.4f}", "batch_size": "{:d}", "warnings": "{}",
-}
-SHOWN_ORDER = (
-    "rank", "trial_id", "status", "val_dice", "pareto", "parameters", "latency_ms", "peak_memory_mb",
-    "gflops_per_megapixel", "folds", "val_iou", "epochs", "seconds", "depth", "width", "learning_rate", "loss",
-    "batch_size", "reason", "warnings",
-)
 # fmt: on
-TEXTS = ("reason", "warnings")  # may be empty in every row, and then have no column
-SHORTEST_TEXT = 24  # characters; such a text is cut to what the window leaves
-BETWEEN_COLUMNS = 2  # characters
+
+
+def is_class_metric(column: str) -> bool:
+    """Whether a column is the Dice of one class."""
+    return column.startswith(CLASS_METRIC) and column not in METRICS
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
     """The names of the leaderboard's columns, in order, for data with these classes."""
-    first, last = ("rank", "trial_id", "status", "reason", "warnings", "pareto"), ("checkpoint", "dataset", "version")
+    first = ("rank", "trial_id", "status", "reason", "warnings", "pareto")
+    last = ("checkpoint", "dataset", "version", "schema")
     cost = [name for name in COLUMN_TYPES if name not in (*first, *CONFIG_TYPES, *last)]
     classes = [f"{CLASS_METRIC}{name}" for name in class_names]
     return list(dict.fromkeys([*first, *METRICS, *classes, *cost, *CONFIG_TYPES, *last]))
@@ -76,7 +65,7 @@ def to_frame(
     """
     names, ordered = columns(class_names), sorted(records, key=_order)
     rows = [
-        {**vars(record), **record.config, **record.metrics, "rank": rank}
+        {**vars(record), **record.config, **record.metrics, "rank": rank, "schema": SCHEMA}
         for rank, record in enumerate(ordered, start=1)
     ]
     if len(objectives) > 1:
@@ -93,32 +82,58 @@ def class_names_of(records: Iterable[TrialRecord]) -> list[str]:
 
 def write(path: Path, frame: pd.DataFrame) -> None:
     """Writes the table as CSV, replaced as a whole, with no cell that a spreadsheet would take for a formula."""
-    safe = frame.copy()
-    for name in safe.columns:
-        if safe[name].dtype == "str":
-            safe[name] = safe[name].map(defused)
-    safe.columns = safe.columns.map(defused)
     with replacing(path) as waiting:
-        safe.to_csv(waiting, index=False, encoding="utf-8")
+        safe_in_a_spreadsheet(frame).to_csv(waiting, index=False, encoding="utf-8")
 
 
-def read(path: Path, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.DataFrame:
-    """The table that `write` wrote, its columns typed again.
+def read(path: Path) -> pd.DataFrame:
+    """The leaderboard that `write` wrote: all columns of `docs/leaderboard.md`, typed, then those of a person's own.
 
-    path: of the file, or the run's folder. types: of the columns by name, as for `typed`.
-    Raises InputError where there is none.
+    path: of the file, or the run's folder. A table of an older version has empty cells in the columns that have come
+    since. Raises InputError where there is none, or it is no leaderboard: a column that does not hold what it should,
+    a trial without a name or named twice, a status that is not known, a schema newer than this version's.
     """
     path = RunFolder(path=path).leaderboard if path.is_dir() else path
+    return read_table(path, COLUMN_TYPES, _complete)
+
+
+def read_table(
+    path: Path, types: Mapping[str, Any], check: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
+) -> pd.DataFrame:
+    """A table of trials that `write` wrote, its columns typed again.
+
+    types: of the columns by name, as for `typed`. check: gives the table as it is to be, or raises ValueError. Raises
+    InputError where there is none, or it cannot be read.
+    """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
         if "trial_id" not in frame.columns:
             raise ValueError("it has no column trial_id")
         frame.columns = frame.columns.map(as_it_was)
-        return typed(frame.map(as_it_was), types)
+        return check(typed(frame.map(as_it_was), types))
     except FileNotFoundError:
         raise InputError(f"leaderboard {str(path)!r} does not exist: name the folder of a run.") from None
     except (OSError, ValueError, TypeError) as error:  # a TypeError of whole numbers that are too large
         raise InputError(f"leaderboard {str(path)!r} cannot be read ({error}): name the folder of a run.") from error
+
+
+def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with all columns of this version. Raises ValueError for one that is no leaderboard."""
+    schema = frame["schema"].max() if "schema" in frame.columns else pd.NA
+    if not pd.isna(schema) and schema > SCHEMA:
+        raise ValueError(f"its schema {schema} is newer than {SCHEMA}, which is what this version reads")
+    if "status" in frame.columns:
+        for status in frame["status"].unique():
+            if status not in STATUSES:
+                raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
+    for trial_id, times in frame["trial_id"].value_counts().items():
+        if not trial_id or times > 1:
+            raise ValueError(f"{times} of its rows have the trial_id {trial_id!r}")
+    classes = [name.removeprefix(CLASS_METRIC) for name in frame.columns if is_class_metric(name)]
+    names = columns(classes)
+    missing = [name for name in names if name not in frame.columns]
+    own = [name for name in frame.columns if name not in names]
+    return typed(frame.reindex(columns=[*names, *own]) if missing else frame[[*names, *own]])
 
 
 def read_run(run: Path) -> pd.DataFrame:
@@ -139,53 +154,40 @@ def read_run(run: Path) -> pd.DataFrame:
     raise InputError(f"run {str(run)!r} {there}: name the folder of a run, such as runs/NAME.")
 
 
-def render(frame: pd.DataFrame, console: "Console", *, top: int = 10) -> None:
-    """Prints the first rows: in a terminal as a table of the columns that fit, otherwise as plain aligned lines."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = frame.head(top)
-    cells = {name: [_cell(name, value) for value in rows[name]] for name in SHOWN_ORDER if name in rows.columns}
-    for name in TEXTS:
-        if not any(cells.get(name, ())):
-            cells.pop(name, None)
-    if set(cells.get("folds", ())) <= {_cell("folds", 1)}:
-        cells.pop("folds", None)  # there are none, or they all ended in the first
-    if "pareto" not in rows.columns or rows["pareto"].isna().all():
-        for name in ("pareto", *COSTS):
-            cells.pop(name, None)  # val_dice is all that counts
-    if not any(cells.get(LATENCY, ())):
-        cells.pop(LATENCY, None)  # nobody asked for it
-    widths = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
-    if console.is_terminal:
-        shown = _fitting(widths, console.width)
-        table = Table(box=None, padding=(0, BETWEEN_COLUMNS, 0, 0), pad_edge=False)
-        for name, width in shown.items():
-            justify: Any = "left" if COLUMN_TYPES.get(name) is str else "right"
-            table.add_column(name, justify=justify, width=width, no_wrap=True)
-        for row in zip(*(cells[name] for name in shown), strict=True):
-            table.add_row(*map(Text, row))
-        console.print(table)
-    else:
-        for row in [tuple(cells), *zip(*cells.values(), strict=True)]:
-            line = "  ".join(f"{text:{width}}" for text, width in zip(row, widths.values(), strict=True))
-            console.print(Text(line.rstrip()), soft_wrap=True)
-    if len(frame) > top:
-        console.print(Text(f"... and {len(frame) - top} more"), soft_wrap=True)
-
-
-def show(
-    run: Annotated[str, "the folder of a run, such as runs/NAME, or its URL"],
-    /,
-    *,
-    top: Annotated[int, "how many rows, from the best"] = 10,
+def leaderboard(
+    *runs: Annotated[str, "Folders of runs, such as runs/NAME, or their URLs."],
+    top: Annotated[int | None, "How many rows, from the best; 10 on the screen, all in a file."] = None,
+    sort: Annotated[str, "Column to sort by, as val_iou or seconds:down; scores fall, all else rises."] = "",
+    where: Annotated[str, """Rows to show, as 'loss == "dice" and depth > 3'."""] = "",
+    columns: Annotated[str, "Columns to show, with commas between them."] = "",
+    per_class: Annotated[bool, "Show the Dice of each class."] = False,
+    pareto: Annotated[
+        bool, "Show the front of the objectives alone; of val_dice and parameters, where one was asked for."
+    ] = False,
+    compare: Annotated[bool, "Rank the trials of several runs together, if they can be compared."] = False,
+    format: Annotated[str, f"What to print: {', '.join(FORMATS)}."] = "table",  # noqa: A002
+    watch: Annotated[bool, "Show it anew every few seconds until Ctrl-C, while a search runs."] = False,
 ) -> None:
-    """Shows the leaderboard of a run: its best trials, and the most telling columns; the CSV file has them all."""
-    from rich.console import Console
+    """Shows the leaderboard of a run: its best trials, and the most telling columns.
 
-    if top < 1:
-        raise InputError(f"top {top} must be 1 or more: raise it.")
-    render(read_run(fetch_to_read(run)), Console(), top=top)
+    python -m search.leaderboard runs/NAME --where 'loss == "dice" and depth > 3' --sort val_iou
+    python -m search.leaderboard runs/ONE runs/TWO --compare
+    python -m search.leaderboard runs/NAME --format parquet > trials.parquet
+    """
+    from search.review import Review, review
+
+    asked = Review(
+        top=top,
+        sort=sort,
+        where=where,
+        columns=columns,
+        per_class=per_class,
+        pareto=pareto,
+        compare=compare,
+        format=format,
+        watch=watch,
+    )
+    review(runs, asked)
 
 
 def _order(record: TrialRecord) -> tuple[bool, int, float, str]:
@@ -211,35 +213,9 @@ def typed(frame: pd.DataFrame, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.Da
     return frame
 
 
-def _fitting(widths: dict[str, int], window: int) -> dict[str, int]:
-    """The columns that fit into so many characters, in the order of the table, and the width of each."""
-    fitting = {}
-    left = window
-    for name in SHOWN:
-        if name in widths:
-            shortest = min(widths[name], SHORTEST_TEXT) if name in TEXTS else widths[name]
-            if shortest + BETWEEN_COLUMNS <= left:
-                fitting[name] = shortest
-                left -= shortest + BETWEEN_COLUMNS
-    for name in TEXTS:
-        if name in fitting:
-            longer = min(widths[name] - fitting[name], left)
-            fitting[name] += longer
-            left -= longer
-    return {name: fitting[name] for name in widths if name in fitting}
-
-
-def _cell(name: str, value: Any) -> str:
-    if name == "warnings":
-        return ", ".join(map(warning_name, split_warnings(value)))  # the file has all their words
-    if name == "pareto":
-        return "" if pd.isna(value) or not value else "*"
-    return "" if pd.isna(value) else printable(SHOWN[name].format(value))
-
-
 def _as_bool(value: Any) -> bool | None:
     """The cell of a bool column, as a value or as CSV has it; raises ValueError for any other text."""
-    if value is None or value is pd.NA or value == "":
+    if pd.isna(value) or value == "":
         return None
     if str(value) not in ("True", "False"):
         raise ValueError(f"{value!r} is neither True nor False")
@@ -247,4 +223,4 @@ def _as_bool(value: Any) -> bool | None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(show))
+    sys.exit(run_command(leaderboard))

@@ -32,6 +32,7 @@ from search.searcher import StudySearcher
 from search.sound_study import read_record, read_record_file
 from search.space import parse_space
 from search.study import open_study, read_study
+from search.terminal_table import render
 from tests.toys import colored_squares
 
 SMALL = TrainConfig(depth=2, width=2, precision="float32")
@@ -252,7 +253,7 @@ def test_what_a_trial_says_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture
     strange = TrialRecord(trial_id="t0001", config=vars(SMALL), status="failed", reason=f"{ESCAPE} [red]died")
     console = PlainConsole()
     console.print(f"warning: {ESCAPE}[bold]x[/]")
-    leaderboard.render(leaderboard.to_frame([strange], []), console)
+    render(leaderboard.to_frame([strange], []), console)
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\\x1b]0;harm\\x07[bold]x[/]" in out

@@ -190,7 +190,7 @@ def _make_leaderboard(folder: Path) -> list[Path]:
 
 
 def _show(folder: Path) -> None:
-    command(lambda: run_command(leaderboard.show, [str(folder / "runs/mine")]))()
+    command(lambda: run_command(leaderboard.leaderboard, [str(folder / "runs/mine")]))()
 
 
 def _make_study(folder: Path) -> list[Path]:
@@ -266,7 +266,7 @@ COMMANDS: Mapping[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
             *("--objective", "val_dice,latency_ms", "--folds", "3", "--name", "mine", "--gpus-per-trial", "0.5"),
         ),
     ),
-    "search.leaderboard": (lambda words: run_command(leaderboard.show, words), ("runs/gone", "--top", "3")),
+    "search.leaderboard": (lambda words: run_command(leaderboard.leaderboard, words), ("runs/gone", "--top", "3")),
     "search.finals": (
         lambda words: run_command(finals.finals, words),
         ("runs/gone", "--top", "3", "--seeds", "2", "--cpus-per-trial", "1.5", "--address", "127.0.0.1:1"),

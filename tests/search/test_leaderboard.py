@@ -17,11 +17,12 @@ from data.command_line import run_command
 from data.input_error import InputError
 from model.config import TrainConfig
 from search import leaderboard
-from search.leaderboard import class_names_of, columns, read, read_run, render, to_frame, write
+from search.leaderboard import SCHEMA, class_names_of, columns, read, read_run, to_frame, write
 from search.objectives import COSTS
 from search.record import METRICS, STATUSES, TrialRecord, records_from_study, split_warnings
 from search.searcher import StudySearcher
 from search.space import parse_space
+from search.terminal_table import SHOWN_ORDER, render
 
 PAGE = Path(__file__).parents[2] / "docs" / "leaderboard.md"
 
@@ -54,7 +55,7 @@ def test_the_columns_in_order():
         *("threshold", "folds", "best_epoch", "epochs", "seconds", "device", "images_per_second", "peak_memory_mb"),
         *("parameters", "gflops_per_megapixel", "latency_ms", "batch_parts"),
         *(declared.name for declared in fields(TrainConfig)),
-        *("checkpoint", "dataset", "version"),
+        *("checkpoint", "dataset", "version", "schema"),
     ]
     assert columns([]).count("seed") == 1
     assert columns(["additive"]) == columns([]), "no column stands there twice, whatever a class is called"
@@ -83,7 +84,9 @@ def test_every_trial_has_a_row_best_first():
 def test_the_columns_are_typed_even_without_rows():
     types = {name: str(dtype) for name, dtype in to_frame([], ["vessel"]).dtypes.items()}
     assert types == {name: str(dtype) for name, dtype in to_frame(RECORDS, ["vessel"]).dtypes.items()}
-    assert {types[name] for name in ("rank", "epochs", "parameters", "batch_parts", "depth", "seed")} == {"Int64"}
+    assert {types[name] for name in ("rank", "epochs", "parameters", "batch_parts", "depth", "seed", "schema")} == {
+        "Int64"
+    }
     assert {types[name] for name in ("val_dice", "val_auc_pr", "seconds", "learning_rate")} == {"float64"}
     assert {types[name] for name in ("trial_id", "reason", "warnings", "loss", "init_from", "version")} == {"str"}
     assert types["deterministic"] == types["pareto"] == "boolean"
@@ -109,6 +112,20 @@ def test_no_text_is_a_formula_and_none_is_changed(tmp_path_factory, text, start)
     cell = pd.read_csv(path, dtype=str, keep_default_na=False)["reason"].item()
     assert not cell.startswith(("=", "+", "-", "@"))
     pd.testing.assert_frame_equal(read(path), frame)
+
+
+def test_a_table_of_an_older_version_opens_with_the_columns_of_this_one(tmp_path):
+    path = tmp_path / "leaderboard.csv"
+    frame = to_frame(RECORDS, ["vessel"])
+    assert set(frame["schema"]) == {SCHEMA}
+    old = frame.drop(columns=["schema", "pareto", "ema", "val_auc_pr"]).assign(note="mine")
+    write(path, old)
+    back = read(path)
+    assert list(back.columns) == [*columns(["vessel"]), "note"]
+    assert back[["schema", "pareto", "ema", "val_auc_pr"]].isna().all(axis=None)
+    assert dict(back.dtypes)["schema"] == dict(frame.dtypes)["schema"]
+    assert set(back["note"]) == {"mine"}
+    pd.testing.assert_frame_equal(back[old.columns[:-1]], old[old.columns[:-1]])
 
 
 def test_a_write_that_fails_leaves_the_table_before(tmp_path, monkeypatch):
@@ -160,8 +177,8 @@ def printed(frame: pd.DataFrame, width: int | None = None, **more) -> list[str]:
 
 def test_a_pipe_gets_whole_plain_lines():
     lines = printed(to_frame(RECORDS, []))
-    left_out = {"folds", "pareto", *COSTS}
-    assert lines[0].split() == [name for name in leaderboard.SHOWN_ORDER if name not in left_out]
+    left_out = {"run", "folds", "pareto", *COSTS}
+    assert lines[0].split() == [name for name in SHOWN_ORDER if name not in left_out]
     assert " ".join(lines[1].split()) == "1 t0004 stopped 0.8000 0.8000 3 2 3 8 0.005 dice_ce 8"
     assert lines[2].endswith(" overfitting, class_never_predicted"), "their names; the file has their words"
     assert lines[6].endswith("=1+1 went wrong")
@@ -271,6 +288,10 @@ def test_the_command(tmp_path):
         ("leaderboard.csv", "a,b\n1,2\n", "it has no column trial_id"),
         ("leaderboard.csv", "trial_id,rank\nt0000,first\n", "cannot be read"),
         ("leaderboard.csv", "trial_id,deterministic\nt0000,perhaps\n", "'perhaps' is neither True nor False"),
+        ("leaderboard.csv", "trial_id,status\nt0000,lost\n", "status 'lost' is none of running, completed,"),
+        ("leaderboard.csv", "trial_id,rank\nt0000,1\nt0000,2\n", "2 of its rows have the trial_id 't0000'"),
+        ("leaderboard.csv", "trial_id,rank\n,1\n", "1 of its rows have the trial_id ''"),
+        ("leaderboard.csv", "trial_id,schema\nt0000,99\n", "its schema 99 is newer than"),
         ("study.log", "a diary", "holds no search"),
     ],
 )
@@ -279,7 +300,7 @@ def test_a_folder_that_is_no_run(tmp_path, capsys, name, content, message):
     if content is not None:
         run.mkdir()
         (run / name).write_text(content)
-    assert run_command(leaderboard.show, [str(run)]) == 2
+    assert run_command(leaderboard.leaderboard, [str(run)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert str(run) in line
@@ -287,4 +308,4 @@ def test_a_folder_that_is_no_run(tmp_path, capsys, name, content, message):
 
 def test_less_than_one_row_is_refused(tmp_path):
     with pytest.raises(InputError, match="top 0 must be 1 or more"):
-        leaderboard.show(tmp_path, top=0)
+        leaderboard.leaderboard(str(tmp_path), top=0)
