@@ -34,7 +34,7 @@ from model.judge import judge
 from model.kept_states import drop_states, keep_state, mend_state
 from model.latency import measure_latency
 from model.progress import EpochReport
-from model.repeat import read_like, split_like
+from model.repeat import model_of_row, read_like, say_how_close, split_like
 from model.start import TRANSFER, begin, go_back, prepare
 from model.state import load_state, restore, take_snapshot
 from model.transfer import check_init_from
@@ -217,12 +217,18 @@ def main(
     folder: Annotated[Path, "where the model and the state to go on from are kept"] = Path("runs/training"),
     resume: Annotated[bool, "go on from the last epoch in the folder"] = False,
     like: Annotated[Path | None, "model folder whose settings and split are the defaults"] = None,
+    from_: Annotated[Path | None, "folder of a run, of whose leaderboard one row is the default"] = None,
+    rank: Annotated[int, "which row of it, 1 is the best"] = 1,
     device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto",
     preparation: Preparation,
     splitting: Splitting,
     config: TrainConfig,
 ) -> int:
-    """Train one U-net without a search; with --like, train one row of a leaderboard again."""
+    """Train one U-net without a search; or train one row of a leaderboard again, and see how close it comes.
+
+    python -m model.train --data my-pictures --depth 3 --loss dice
+    python -m model.train --from runs/NAME --rank 1
+    """
     from data.doctor import examine
     from data.readers import load
     from data.split import check_splitting, split_data
@@ -231,7 +237,10 @@ def main(
     if splitting.folds > 1:
         raise InputError(f"folds {splitting.folds} belong to a search: leave --folds out, or start search.run with it.")
     prepared = load(data, root=data_root, preparation=preparation)
-    split = split_like(like, prepared) if like is not None and splitting == Splitting() else None
+    if like is not None and from_ is not None:
+        raise InputError(f"like {str(like)!r} and from {str(from_)!r} both name a model to repeat: give one of them.")
+    repeated = like if from_ is None else model_of_row(from_, rank)
+    split = split_like(repeated, prepared) if repeated is not None and splitting == Splitting() else None
     split = split or split_data(prepared, splitting)[0]
     chosen = choose_device(device)
     if config.init_from not in ("", IMAGENET):
@@ -288,6 +297,8 @@ def main(
         return 1
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be written ({error}): choose another --folder.") from error
+    if repeated is not None and (words := say_how_close(repeated, best[0])):
+        print(words)
     print(f"\nbest model: {folder / BEST}\nnext: {python()} -m model.predict {folder / BEST} PICTURES")
     return 0
 

@@ -116,6 +116,38 @@ def test_like_trains_a_model_again_bit_for_bit_and_takes_changes(
     assert (changed_card.config, changed_card.preparation) == (expected_config, expected_preparation)
 
 
+def test_a_row_of_a_leaderboard_is_trained_again_and_compared(
+    run_module: Callable[..., int], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    options = ["--data", pictures, "--max-epochs", 2, "--seed", 5, *TINY_OPTIONS]
+    assert run_module("model.train", *options, "--folder", run / "trials/t0003") == 0
+    rows = [
+        "rank,trial_id,status,checkpoint",
+        "1,t0003,completed,trials/t0003/best",
+        "2,t1,diverged,",
+        "3,t2,failed,../x",
+    ]
+    (run / "leaderboard.csv").write_text("\n".join(rows) + "\n")
+    capsys.readouterr()
+    assert run_module("model.train", "--from", run, "--folder", again, "--device", "cpu") == 0
+    assert "t0003/best has" in (said := capsys.readouterr().out) and "(to the last digit)" in said
+    other = ["--from", run, "--seed", 6, "--folder", tmp_path / "other", "--device", "cpu"]
+    assert run_module("model.train", *other) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("repeated:"))
+    assert "last digit" not in line
+    for words, told in (
+        ([run, "--rank", 2], "rank 2 of"),
+        ([run, "--rank", 9], "rank 9 is not in"),
+        ([run, "--rank", 3], "is no path inside its folder"),
+        ([tmp_path / "nowhere"], "has no leaderboard that can be read"),
+        ([run, "--like", again / BEST], "both name a model to repeat"),
+    ):
+        assert run_module("model.train", "--from", *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+
+
 @pytest.mark.parametrize("clahe", [True, False])
 def test_like_takes_over_every_kind_of_value(
     run_module: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clahe: bool
