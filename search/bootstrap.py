@@ -1,5 +1,6 @@
 """How far a Dice on a few images may be from that on others like them: intervals by the bootstrap over images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,20 @@ def bootstrap_dice(counts: PixelCounts, *, seed: int = 0, resamples: int = RESAM
         classes=tuple(_percentiles(of_class) for of_class in of_classes.T),
         per_image=_percentiles(torch.cat(per_image)),
     )
+
+
+def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Interval | None:
+    """The same interval of a mean, of one number for each image; None of fewer than two."""
+    if len(values) < 2:
+        return None
+    known = np.asarray(values, np.float64)
+    together = max(1, LARGEST_TABLE // len(known))
+    draw = np.random.default_rng(seed)
+    means = [
+        known[draw.integers(len(known), size=(min(together, RESAMPLES - first), len(known)))].mean(axis=1)
+        for first in range(0, RESAMPLES, together)
+    ]
+    return _percentiles(torch.from_numpy(np.concatenate(means)))
 
 
 def _percentiles(values: Tensor) -> Interval | None:

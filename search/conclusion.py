@@ -9,6 +9,7 @@ from data.replacing import copy_folder
 from search import leaderboard
 from search.events import Events
 from search.mirror import Mirror
+from search.model_card import write_model_card
 from search.record import TrialRecord
 from search.run_folder import RunFolder
 
@@ -57,6 +58,7 @@ def _copy_best(
             events.tell(f"the model of trial {record.trial_id} is passed over: {error}")
             continue
         copy_folder(model, run.best)
+        write_model_card(run.best, record, run.path.name)
         return record
     return None
 

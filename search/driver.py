@@ -15,7 +15,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
-from search.budget import Limits, remedy
+from search.budget import Limits, read_seconds, remedy
 from search.conclusion import drop_spare_states, keep_best
 from search.departures import Departures
 from search.distributed_trial import COORDINATOR, train_split
@@ -32,6 +32,7 @@ from search.objectives import LATENCY
 from search.placement import NEEDS, PARAMS, Placement, resources_of
 from search.prior import PastTrial
 from search.record import TRIAL_ID, TrialRecord
+from search.reporting import Reporting
 from search.resources import Needs, machines, may_end_with_ray
 from search.restarts import Restarts
 from search.run_folder import RunFolder
@@ -40,7 +41,7 @@ from search.searcher import StudySearcher
 from search.settings import SearchSettings
 from search.space import Space, most
 from search.steady_clock import SteadyClock
-from search.study import enter, is_shared, keep_copy, open_study, outages_told, study_place
+from search.study import VERSIONS, enter, is_shared, keep_copy, open_study, outages_told, study_place
 from search.trial import SharedWork, Train
 from search.watch import Look, Watch
 from search.watchdog import Watchdog
@@ -97,6 +98,7 @@ def search(
     tell_of_last_session(study, events)
     study.set_user_attr(CONCLUDED, False)
     study.set_user_attr(UNDER_WAY, True)
+    study.set_user_attr(VERSIONS, dict(versions_here()))
     take_up(study)
     scheduler = make_scheduler(
         settings.scheduler,
@@ -147,7 +149,9 @@ def search(
         return mirror is None or not is_shared(study) or not mirror.lost()
 
     ending = Ending(over)
-    others = [Hearing(searcher, scheduler, run.journal)] if is_shared(study) else []
+    hearing = [Hearing(searcher, scheduler, run.journal)] if is_shared(study) else []
+    every = None if settings.report_every is None else read_seconds(settings.report_every)
+    reporting = [] if every is None else [Reporting(run.path.absolute(), every, events)]
     work = SharedWork(
         data=data,
         splits=splits,
@@ -169,7 +173,7 @@ def search(
             name="tune",
             storage_path=str(run.scratch.absolute()),
             stop=ending,
-            callbacks=[watch, WorkersEnd(ending), watchdog, departures, Silence(), *others],
+            callbacks=[watch, WorkersEnd(ending), watchdog, departures, Silence(), *hearing, *reporting],
             verbose=0,
         ),
     )
@@ -182,6 +186,8 @@ def search(
             if reason and is_ours():
                 set_aside(searcher.study, reason)
         finally:
+            for one in reporting:
+                one.close()
             watch.look()
             shutil.rmtree(run.scratch, ignore_errors=True)
         best = keep_best(run, watch.records, events, places_of_others(searcher.study), mirror)
@@ -191,7 +197,7 @@ def search(
         if is_ours():
             searcher.study.set_user_attr(CONCLUDED, not ending.interrupted)
             searcher.study.set_user_attr(UNDER_WAY, False)
-        if others:
+        if hearing:
             keep_copy(searcher.study, run.journal)
     return Outcome(
         records=watch.records,

@@ -176,15 +176,15 @@ def records_by_ending(study: optuna.Study) -> list[TrialRecord]:
     """
     trials = study.get_trials(deepcopy=False)
     records = []
-    for trial in sorted(trials, key=lambda trial: (_end_of(trial) or datetime.max, trial.number)):
+    for trial in sorted(trials, key=lambda trial: (end_of(trial) or datetime.max, trial.number)):
         record = _record(trial)
         if record is not None:
-            cut_off = trial.state == TrialState.WAITING and _end_of(trial) is None
+            cut_off = trial.state == TrialState.WAITING and end_of(trial) is None
             records.append(_going_on(record) if cut_off else record)
     return records
 
 
-def _end_of(trial: FrozenTrial) -> datetime | None:
+def end_of(trial: FrozenTrial) -> datetime | None:
     """When a trial ended or came to rest, in this machine's time, as Optuna has it; None for all others."""
     since = trial.user_attrs.get(RESTS_SINCE)
     if trial.state != TrialState.RUNNING and since is not None:

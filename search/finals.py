@@ -4,16 +4,13 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from data.command_line import INTERRUPTED, OK, python, run_command
 from data.input_error import InputError
 from data.inside import inside
-from data.readers import load
-from data.segmentation_data import Preparation, SegmentationData, Split, Splitting
-from data.split import split_data
 from search.budget import Limits
 from search.drivers import PACKING
 from search.final_training import FinalTraining, plan, train_all, unfinished
@@ -33,7 +30,8 @@ from search.packing import pack
 from search.record import BAD_ENDINGS, TrialRecord, one_line, records_from_study
 from search.resources import joins_cluster, machines, running_ray
 from search.run import NO_MODEL, read_saved
-from search.run_folder import RunFolder, check_same_data, describe_data, find_run, held
+from search.run_data import read_data
+from search.run_folder import RunFolder, find_run, held
 from search.settings import SearchSettings
 from search.space import parse_space
 from search.storage import is_url, parse_url, run_at
@@ -182,22 +180,6 @@ def read_trials(run: RunFolder, top: int) -> tuple[list[TrialRecord], list[Trial
             "let it search first (python -m search.run --resume)."
         )
     return records, trials
-
-
-def read_data(run: RunFolder, saved: Mapping[str, Any]) -> tuple[SegmentationData, tuple[Split, ...]]:
-    """The data of a run and how it split them. Raises InputError when they are gone, or not as they were."""
-    if not run.dataset.is_file() or "data" not in saved:
-        raise InputError(
-            f"run {run.path.name!r} does not say what it learnt from: bring {run.dataset.name} and "
-            f"{run.settings.name} back."
-        )
-    preparation = Preparation(**{one.name: saved[one.name] for one in fields(Preparation) if one.name in saved})
-    splitting = Splitting(**{one.name: saved[one.name] for one in fields(Splitting) if one.name in saved})
-    root = saved.get("data_root")
-    data = load(str(saved["data"]), root=None if root is None else Path(root), preparation=preparation)
-    splits = split_data(data, splitting, as_before=True)
-    check_same_data(run, describe_data(data, splits))
-    return data, splits
 
 
 def train_finalists(stage: Finals, trials: Sequence[TrialRecord], seeds: int) -> None:

@@ -160,12 +160,18 @@ def search_in(
             outcome = search_with_progress(
                 settings, limits, space, data, splits, folder, needs, console, past, mirror, looked_at
             )
+        report = None
+        if settings.report and not outcome.interrupted and not folder.lost():
+            from search.reporting import make_report
+
+            with console.status("making the report"):
+                report = make_report(folder, console.print)
         if mirror is not None:
             mirror.finish()
             if mirror.lost():
                 put_study_aside(folder)
         # Before Ray is put away, which hangs for a minute where a cluster was stopped together with this.
-        return conclude(settings, folder, data, splits[0], outcome, console)
+        return conclude(settings, folder, data, splits[0], outcome, report, console)
 
 
 def look_back(settings: SearchSettings, study: "optuna.Study | None", fingerprint: str) -> Sequence["PastTrial"]:
@@ -405,14 +411,17 @@ def conclude(
     data: SegmentationData,
     split: Split,
     outcome: "Outcome",
+    report: Path | None,
     console: "Console",
 ) -> int:
     """Shows the leaderboard and what to do next; gives the exit code."""
-    from search import leaderboard
+    from search.leaderboard import to_frame
+    from search.terminal_table import render
 
-    frame = leaderboard.to_frame(outcome.records, data.class_names, settings.objective)
-    leaderboard.render(frame, console, top=TOP_ROWS)
+    render(to_frame(outcome.records, data.class_names, settings.objective), console, top=TOP_ROWS)
     console.print(f"leaderboard: {folder.leaderboard if folder.remote is None else folder.remote / 'leaderboard.csv'}")
+    if report is not None:
+        console.print(f"report:      {report if folder.remote is None else folder.remote / report.name}")
     completed = sum(record.status == "completed" for record in outcome.records)
     if any(record.status in ("stopped", "running") for record in outcome.records):
         console.print(

@@ -22,6 +22,7 @@ from search.sending import Sent
 from search.storage import Storage, is_url, parse_url, refusing, run_at
 from search.working_folder import DRIVER, FILES, fetch_run, working_folder
 
+REPORT = "report.html"
 SAME = ("fingerprint", "split", "folds")  # of the data, without which the trials of a run would not compare
 
 
@@ -97,10 +98,10 @@ def storage_at(text: str) -> Path | Storage:
     return parse_url(text) if is_url(text) else Path(text)
 
 
-def fetch_to_read(run: str) -> Path:
+def fetch_to_read(run: str, *, model: bool = True) -> Path:
     """The folder of a run to be looked at: of one at a URL a copy of its tables, its study and its best model.
 
-    Raises InputError when the URL cannot be read, or holds no run.
+    model: whether that is wanted, too. Raises InputError when the URL cannot be read, or holds no run.
     """
     if not is_url(run):
         return Path(run)
@@ -112,7 +113,11 @@ def fetch_to_read(run: str) -> Path:
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     path = Path(copy) / remote.name
     with refusing(remote):
-        there = [name for name in remote.files() if name in FILES or name.startswith("best/")]
+        there = [
+            name
+            for name in remote.files()
+            if (name in FILES and name != REPORT) or (model and name.startswith("best/"))
+        ]
         if not there:
             raise InputError(f"run {str(remote)!r} does not exist: give the URL of a run, STORAGE/NAME.")
         for name in there:

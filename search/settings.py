@@ -71,6 +71,8 @@ class SearchSettings(Splitting, Preparation):
     objective: Annotated[tuple[str, ...], "What counts: val_dice; or costs, too: val_dice,latency_ms."] = (VAL_DICE,)
     searcher: Annotated[SearcherName, "What proposes trainings, from those that it has seen."] = "tpe"
     scheduler: Annotated[Scheduler, "What holds back trainings that fall behind."] = "asha_promote"
+    report: Annotated[bool, "Write report.html at the end of the search."] = True
+    report_every: Annotated[str | None, "Also write it this often while the search runs, such as 5m."] = None
     resume: Annotated[bool, "Go on with the run of this --name, with its settings."] = False
     dry_run: Annotated[bool, "Check everything, estimate memory and time; train nothing."] = False
     print_config: Annotated[bool, "Print all settings as YAML and stop."] = False
@@ -99,6 +101,8 @@ class SearchSettings(Splitting, Preparation):
         for text, read in ((self.max_time, read_seconds), (self.budget, read_budget), (self.stop_at, read_target)):
             if text is not None:
                 read(text)
+        if self.report_every is not None:
+            read_seconds(self.report_every, "report_every")
         if self.name is not None:
             _check_name(self.name)
         check_splitting(self.splitting, as_before=self.resume)

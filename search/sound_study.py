@@ -179,6 +179,7 @@ _STUDY_ATTRIBUTES: Mapping[str, Callable[[Any], bool]] = {
     "seconds": _is_seconds,
     "concluded": lambda value: type(value) is bool,
     "packing": lambda value: isinstance(value, dict),
+    "versions": lambda value: isinstance(value, dict) and all(isinstance(one, str) for one in value.values()),
 }
 _TRIAL_ATTRIBUTES: Mapping[str, Callable[[Any], bool]] = {
     TRIAL_ID: _is_file_name,

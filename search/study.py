@@ -31,6 +31,7 @@ StudyPlace = Path | SharedPlace  # a journal, or a study in a database
 
 STUDY_NAME = "unet-search"
 TERMS = "terms"  # the study's attribute: what all drivers that share it were asked alike
+VERSIONS = "versions"  # the study's attribute: of the libraries with which its last session ran
 PAST = "past"  # the study's attribute: what earlier runs had shown when it began
 TAIL = 1 << 20  # bytes at the end of the file in which its last line break is sought first
 LINE_START = b'{"op_code":'

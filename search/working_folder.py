@@ -10,7 +10,7 @@ from search.storage import Storage
 JOURNAL = "study.log"
 DRIVER = "driver.txt"  # who searches here, where the study is in a database
 # What lies beside the folders of a run.
-FILES = ("settings.yaml", "dataset.json", DRIVER, JOURNAL, "leaderboard.csv", "finalists.csv")
+FILES = ("settings.yaml", "dataset.json", DRIVER, JOURNAL, "leaderboard.csv", "finalists.csv", "report.html")
 # What a driver needs of them to go on, and the study; all else is made again, or fetched where it is needed.
 OF_THE_DRIVER = ("settings.yaml", "dataset.json", DRIVER)
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs from Debian's packages what the drills start themselves, where it is missing; none of it is started here.
+# Installs from Debian's packages the servers and the browser that the drills start themselves, where they are missing;
+# none of them is started here.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 missing=
@@ -7,6 +8,7 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postg
 command -v sshd >/dev/null || missing="$missing openssh-server"
 command -v rsync >/dev/null || missing="$missing rsync"
 command -v ip >/dev/null || missing="$missing iproute2"
+command -v chromium >/dev/null || missing="$missing chromium"
 test -n "$missing" || exit 0
 if [ "$(id -u)" -ne 0 ]; then
     echo "missing:$missing. Install it first: sudo apt-get install$missing" >&2

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[2]
 # Small enough that an epoch takes a fraction of a second; nothing ends a training early.
 SMALL = (
     *("--space", "depth=2,width=2,batch_size=8,crop_size=64,epoch_pixels=0,precision=float32,collapse_epochs=999"),
-    *("--scheduler", "none"),
+    *("--scheduler", "none", "--no-report"),
 )
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import search.final_training
 import search.finals
+import search.run_data
 from data.command_line import run_command
 from data.input_error import InputError
 from data.readers import load
@@ -182,7 +183,7 @@ def test_without_sound_finalists_or_test_images_it_says_so(
             look(training, record)
 
     monkeypatch.setattr(search.finals, "train_all", pretend)
-    monkeypatch.setattr(search.finals, "check_same_data", lambda *_: None)
+    monkeypatch.setattr(search.run_data, "check_same_data", lambda *_: None)
     assert finals_here(run, "--top", "2", "--seeds", "2") == NO_MODEL
     lines = capsys.readouterr().out.splitlines()
     assert "t0000/seed-1 diverged: the loss is not finite" in lines

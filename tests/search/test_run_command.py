@@ -139,7 +139,7 @@ def ended(
     settings = SearchSettings(storage=Path(storage), **asked)
     console = Console(file=out, markup=False, soft_wrap=True)
     split = Split(train=(0, 1), validation=(2,), test=test)
-    code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), split, outcome, console)
+    code = conclude(settings, RunFolder(path=folder), colored_squares("binary"), split, outcome, None, console)
     return code, out.getvalue().splitlines()
 
 

@@ -27,6 +27,8 @@ from tests.toys import colored_squares
 MEGABYTE = 1_000_000
 COPIES = 40  # of the toy's pictures: far more than what else is on the way
 
+ENDINGS = (".py", ".rayignore", "report/page.html.j2", "report/page.css", "report/page.js")
+
 
 def package(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, excludes: list[str] | None = None) -> set[str]:
     """The files that Ray packs into the target of what it is to hand to the machines."""
@@ -71,7 +73,7 @@ def test_with_an_address_the_three_packages_travel(tmp_path: Path, monkeypatch: 
         (folder / "__pycache__").mkdir(exist_ok=True)
         (folder / "__pycache__/a.pyc").touch()
         packed = package(folder, tmp_path / f"{number}.zip", monkeypatch, sent["excludes"])
-        assert not [name for name in packed if "__pycache__" in name or not name.endswith((".py", ".rayignore"))]
+        assert not [name for name in packed if "__pycache__" in name or not name.endswith(ENDINGS)]
         size += (tmp_path / f"{number}.zip").stat().st_size
     assert size < 2 * MEGABYTE
 
