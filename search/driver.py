@@ -17,6 +17,7 @@ from data.input_error import InputError
 from data.segmentation_data import SegmentationData, Split
 from search.budget import Limits, read_seconds, remedy
 from search.conclusion import drop_spare_states, keep_best
+from search.dashboard_note import note_run
 from search.departures import Departures
 from search.distributed_trial import COORDINATOR, train_split
 from search.drivers import CONCLUDED, SECONDS_SPENT, UNDER_WAY, is_own, places_of_others
@@ -35,7 +36,7 @@ from search.record import TRIAL_ID, TrialRecord
 from search.reporting import Reporting
 from search.resources import Needs, machines, may_end_with_ray
 from search.restarts import Restarts
-from search.run_folder import RunFolder
+from search.run_folder import RunFolder, describe_data
 from search.schedulers import make_scheduler
 from search.searcher import StudySearcher
 from search.settings import SearchSettings
@@ -93,6 +94,7 @@ def search(
     place = study_place(run, settings.study)
     study = open_study(place, settings.objective)
     enter(study, run)
+    note_run(study, run, describe_data(data, splits))
     spent = float(study.user_attrs.get(SECONDS_SPENT, 0.0))
     limits = settings.limits(most(space, "max_epochs"))
     tell_of_last_session(study, events)

@@ -75,7 +75,7 @@ def open_study(place: StudyPlace, objectives: Sequence[str] = (VAL_DICE,)) -> op
         found = ", ".join(" ".join(words).strip() for words in told)
         asked = " and minimize ".join([f"maximize {VAL_DICE}", *objectives[1:]])
         raise InputError(f"study {str(place)!r} is told to {found}, not to {asked}: name another run.")
-    if len(objectives) > 1 and study.metric_names is None:
+    if study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(objectives))

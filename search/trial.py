@@ -11,7 +11,7 @@ from typing import Any
 
 from data.input_error import InputError
 from data.outlast import FIRST_WAIT, LONGEST_WAIT, PATIENCE, GaveUpError, is_passing, reason_of
-from data.segmentation_data import SegmentationData, Split
+from data.segmentation_data import SegmentationData, Split, UInt8
 from model.config import TrainConfig
 from search.curves import Curves
 from search.memory_guard import guarded, processes_here
@@ -142,13 +142,13 @@ def _train(params: Mapping[str, Any], folder: Path, work: SharedWork, split: Spl
     event = mend(folder)
     epochs: Any = start_training(config, folder, work, split)
     checkpoint = (Path(work.folder.name) / folder.relative_to(work.folder) / BEST).as_posix()
-    with closing(epochs), closing(Curves(folder)) as curves:
+    with closing(epochs), closing(Curves(folder, vars(config))) as curves:
         for epoch in epochs:
             numbers = epoch.flat()
             curves.draw(numbers)
             done = numbers["epoch"] >= config.max_epochs
-            if done:
-                keep_sample(folder, work.data, split)
+            if done and (sample := keep_sample(folder, work.data, split)) is not None:
+                curves.show("sample", sample, numbers["epoch"])
             yield numbers | {
                 "status": "completed" if done else "running",
                 "checkpoint": checkpoint,
@@ -189,17 +189,20 @@ def start_training(config: TrainConfig, folder: Path, work: SharedWork, split: S
     )
 
 
-def keep_sample(folder: Path, data: SegmentationData, split: Split) -> None:
-    """Draws what the trial's best model makes of the first validation image."""
+def keep_sample(folder: Path, data: SegmentationData, split: Split) -> UInt8 | None:
+    """Draws what the trial's best model makes of the first validation image, and keeps it; None without a model."""
     from PIL import Image
 
     from model.sample import draw_sample
     from model.train import BEST
 
-    if (folder / BEST).is_dir():
-        # A picture that cannot be written, say on a full disk, takes nothing from a training that is done.
-        with suppress(OSError):
-            Image.fromarray(draw_sample(folder / BEST, data, split.validation[0])).save(folder / SAMPLE)
+    if not (folder / BEST).is_dir():
+        return None
+    sample = draw_sample(folder / BEST, data, split.validation[0])
+    # A picture that cannot be written, say on a full disk, takes nothing from a training that is done.
+    with suppress(OSError):
+        Image.fromarray(sample).save(folder / SAMPLE)
+    return sample
 
 
 def check_device(device: str) -> None:

@@ -108,7 +108,7 @@ def test_a_search_with_several_objectives_goes_on_with_the_same_ones(tmp_path):
             make_searcher(tmp_path, objectives=("val_dice", *other))
     (tmp_path / "other").mkdir()
     make_searcher(tmp_path / "other")
-    message = "is told to maximize, not to maximize val_dice and minimize parameters and minimize latency_ms: name"
+    message = "is told to maximize val_dice, not to maximize val_dice and minimize parameters and minimize latency_ms"
     with pytest.raises(InputError, match=message):
         make_searcher(tmp_path / "other", objectives=(*WEIGHED, "latency_ms"))
 
