@@ -55,13 +55,19 @@ class Reporting(Callback):
 
 
 def make_report(run: RunFolder, say: Say) -> Path | None:
-    """Writes the report of a search that is over; where it is. Says so where it cannot be made: the search is done."""
+    """Writes the report of a search that is over, and its network for TensorBoard; where the report is.
+
+    Says so where that fails: the search is done.
+    """
     path = run.path / REPORT
     try:
+        from search.drawn_network import draw_network
         from search.report.page import write_page
         from search.report.run_facts import read_facts
 
         write_page(path, read_facts(run.place, run.path))
+        if run.best.is_dir():
+            draw_network(run.best)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, the models are what counts
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {one_line(error)}"
         say(f"warning: the report was not made ({why}); python -m search.report {run.place} makes it")

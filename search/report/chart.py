@@ -17,6 +17,8 @@ STATUS_COLORS = {
     "failed": "#B3261E",
 }
 ACCENT = "#0072B2"
+MARGIN = {"l": 64, "r": 16, "t": 16, "b": 56}  # pixels around the axes of a chart
+BELOW = 62  # pixels from the axis down to the legend, between which its title is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class Chart:
 
         plain = json.loads(str(self.figure.to_json()))
         layout = {name: value for name, value in plain["layout"].items() if name not in ("template", "title")}
+        if "legend" in layout and layout.get("showlegend", True):
+            layout["legend"]["y"] = -BELOW / max(1, self.height - MARGIN["t"] - MARGIN["b"])
         return {"data": plain["data"], "layout": layout | {"height": self.height}}
 
 
@@ -47,8 +51,8 @@ def figure(x: str, y: str, **layout: Any) -> "go.Figure":
     made.update_layout(
         xaxis_title=x,
         yaxis_title=y,
-        margin={"l": 64, "r": 16, "t": 16, "b": 56},
-        legend={"orientation": "h", "y": -0.25},
+        margin=MARGIN,
+        legend={"orientation": "h"},
         hovermode="closest",
         **layout,
     )

@@ -230,7 +230,7 @@ def timeline(facts: RunFacts) -> Chart | None:
     chart.update_yaxes(dtick=1 if workers <= 16 else None, autorange="reversed")
     return Chart(
         key="timeline",
-        title=f"{workers} workers trained {100 * busy / (span * workers):.0f} % of the time",
+        title=f"{workers} worker{'s' * (workers != 1)} trained {100 * busy / (span * workers):.0f} % of the time",
         words=f"Each bar is a trial at work: {in_words(busy)} of training in {in_words(span)}, sessions and the pauses "
         "between them included. Gaps are starts of processes and waits.",
         figure=chart,

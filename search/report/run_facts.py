@@ -164,7 +164,8 @@ def _at_work(folder: Path) -> Iterator[tuple[float, float]]:
         for wall_time, seconds in _epochs(file):
             took = seconds - before.get(file.parent, 0.0)
             before[file.parent] = seconds
-            yield wall_time - (took if took > 0 else seconds), wall_time
+            if took:  # one that goes on shows its last epoch again; one that begins anew has fewer seconds
+                yield wall_time - (took if took > 0 else seconds), wall_time
 
 
 def _epochs(file: Path) -> Iterator[tuple[float, float]]:

@@ -155,7 +155,7 @@ def test_who_was_at_work_when_is_read_from_the_curves(tmp_path: Path, monkeypatc
     run = make_run(tmp_path / "run", 2)
     clock = [1000.0]
     monkeypatch.setattr("search.curves.time.time", lambda: clock[0])
-    for process, epochs in enumerate(((2.0, 4.0), (7.0,))):
+    for process, epochs in enumerate(((2.0, 4.0), (4.0, 7.0))):
         folder = run.trials / "t0000"
         folder.mkdir(parents=True, exist_ok=True)
         monkeypatch.setattr("socket.gethostname", lambda process=process: f"host{process}")
@@ -167,9 +167,9 @@ def test_who_was_at_work_when_is_read_from_the_curves(tmp_path: Path, monkeypatc
     files = sorted(folder.glob("events*"))
     assert len(files) == 2
     (trial, _) = read_facts("run", run.path).trials
-    assert trial.at_work == ((1008.0, 1010.0), (1018.0, 1020.0), (1027.0, 1030.0))
+    assert trial.at_work == ((1008.0, 1010.0), (1018.0, 1020.0), (1037.0, 1040.0)), "its last epoch is shown again"
     chart = timeline(read_facts("run", run.path))
-    assert chart is not None and chart.title == "1 workers trained 32 % of the time"
+    assert chart is not None and chart.title == "1 worker trained 22 % of the time"
     content = files[1].read_bytes()
     files[1].write_bytes(content[: content.rfind(b"seconds")])
     assert len(read_facts("run", run.path).trials[0].at_work) == 2
