@@ -204,7 +204,7 @@ def typed(frame: pd.DataFrame, types: Mapping[str, Any] = COLUMN_TYPES) -> pd.Da
     for name in frame.columns:
         kind = types.get(name, float if is_metric(name) else str)
         if kind is str:
-            frame[name] = frame[name].fillna("").astype("str")
+            frame[name] = frame[name].astype(object).fillna("").astype("str")
         elif kind is bool:
             frame[name] = frame[name].map(_as_bool).astype("boolean")
         else:

@@ -118,13 +118,14 @@ def test_a_table_of_an_older_version_opens_with_the_columns_of_this_one(tmp_path
     path = tmp_path / "leaderboard.csv"
     frame = to_frame(RECORDS, ["vessel"])
     assert set(frame["schema"]) == {SCHEMA}
-    old = frame.drop(columns=["schema", "pareto", "ema", "val_auc_pr"]).assign(note="mine")
+    old = frame.drop(columns=["schema", "pareto", "ema", "val_auc_pr", "warnings"]).assign(note="mine")
     write(path, old)
     back = read(path)
     assert list(back.columns) == [*columns(["vessel"]), "note"]
     assert back[["schema", "pareto", "ema", "val_auc_pr"]].isna().all(axis=None)
     assert dict(back.dtypes)["schema"] == dict(frame.dtypes)["schema"]
     assert set(back["note"]) == {"mine"}
+    assert set(back["warnings"]) == {""}
     pd.testing.assert_frame_equal(back[old.columns[:-1]], old[old.columns[:-1]])
 
 
